@@ -1,0 +1,45 @@
+"""How far apart are the perceptual hashes of one picture at two sizes, and of two patients?
+
+    python benchmarks/duplicate_distance.py FOLDER [FOLDER ...]
+
+`images.DUPLICATE_BITS` was chosen between the two.
+"""
+
+import argparse
+import io
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+from tqdm import tqdm
+
+from covidxray.images import EXTENSIONS, hash_distance, perceptual_hash, read_image
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("folders", nargs="+", type=Path)
+    folders = parser.parse_args().folders
+    paths = sorted(p for f in folders for p in f.rglob("*") if p.suffix.lower() in EXTENSIONS)
+    hashes, smaller = [], []
+    for path in tqdm(paths):
+        pixels = read_image(path)
+        hashes.append(perceptual_hash(pixels))
+        with Image.open(path) as image:
+            copy = io.BytesIO()
+            image.convert("RGB").resize((300, 280)).save(copy, "JPEG", quality=60)
+        smaller.append(perceptual_hash(read_image(copy)))
+    hashes = np.array(hashes)
+    same = hash_distance(hashes, np.array(smaller))
+    print(f"{len(paths)} images")
+    print(f"the same at 300x280, JPEG quality 60: median {np.median(same):.0f}, max {same.max()}")
+    rows, columns = np.triu_indices(len(hashes), 1)
+    apart = hash_distance(hashes[rows], hashes[columns])
+    order = np.argsort(apart)[:20]
+    print("the closest pairs of files:")
+    for k in order:
+        print(f"{apart[k]:4d}  {paths[rows[k]].name}  {paths[columns[k]].name}")
+
+
+if __name__ == "__main__":
+    main()

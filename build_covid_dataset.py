@@ -1,0 +1,105 @@
+"""Fill a class folder with the COVID-19 X-rays of Cohen's covid-chestxray-dataset."""
+
+import argparse
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+from tqdm import tqdm
+
+from covidxray.cli import existing_folder, make_parser, number, run
+from covidxray.errors import InputError
+from covidxray.images import read_image
+from covidxray.manifest import check_ours, fill_folder
+from covidxray.sources import cohen
+
+
+def parse_arguments() -> argparse.Namespace:
+    parser = make_parser(__doc__)
+    add = parser.add_argument
+    add("-c", "--covid", required=True, type=existing_folder, help="clone of the repository")
+    add("-o", "--output", required=True, type=Path, help="class folder to fill")
+    add("--controls", type=Path, metavar="DIR", help="class folder to fill with other findings")
+    add("--metadata", type=Path, help="another version of the table; None: the clone's own")
+    add("--finding", default="COVID-19", help="finding to select")
+    add("--include-mixed", action="store_true", help="take it beside other findings, too")
+    add("--view", default=["PA"], nargs="+", help="views to select, such as PA AP 'AP Supine'")
+    add("--one-per-patient", action="store_true", help="take each patient's first image only")
+    add("--limit", type=number(int, at_least=1), metavar="N", help="a random N images per folder")
+    add("--seed", default=42, type=number(int, at_least=0), help="of --limit")
+    add("--strict", action="store_true", help="make a missing or damaged image an error")
+    return parser.parse_args()
+
+
+def main() -> None:
+    args = parse_arguments()
+    records = cohen.read_metadata(args.metadata or args.covid / "metadata.csv")
+    jobs = [
+        (args.output, cohen.select(records, args.finding, args.view, args.include_mixed)),
+    ]
+    if args.controls:
+        if args.controls.resolve() == args.output.resolve():
+            raise InputError(f"{args.controls}: --controls and --output must be two folders")
+        jobs.append((args.controls, cohen.select_controls(records, args.finding, args.view)))
+    filled = []
+    for folder, selected in jobs:
+        check_ours(folder)
+        if not selected:
+            views = ", ".join(sorted({record.view for record in records if record.view}))
+            raise InputError(
+                f"{args.covid}: no row has this finding and view; the views there are {views}"
+            )
+        filled.append((folder, choose(args, folder, selected)))
+    for folder, chosen in filled:
+        fill_folder(folder, [(record.row(), path) for record, path in chosen])
+
+
+def choose(
+    args: argparse.Namespace, folder: Path, selected: Sequence[cohen.Record]
+) -> list[tuple[cohen.Record, Path]]:
+    """Usable images among the selected rows, and a summary of the rest on stdout.
+
+    Raises:
+        InputError: with --strict, one is not usable; there are fewer than --limit; or none.
+    """
+    skipped: dict[str, list[str]] = {"missing": [], "repeated": [], "damaged": []}
+    usable: list[tuple[cohen.Record, Path]] = []
+    names: set[str] = set()
+    for record in tqdm(selected, desc=folder.name, unit="image"):
+        path = cohen.locate(args.covid, record)
+        if record.filename.lower() in names:
+            skipped["repeated"].append(record.filename)
+        elif not path.is_file():
+            skipped["missing"].append(record.filename)
+        else:
+            try:
+                read_image(path)
+                usable.append((record, path))
+            except InputError:
+                skipped["damaged"].append(record.filename)
+        names.add(record.filename.lower())
+    if args.one_per_patient:
+        first: dict[str, tuple[cohen.Record, Path]] = {}
+        for record, path in usable:
+            first.setdefault(record.patient_id or record.filename, (record, path))
+        usable = list(first.values())
+    available = len(usable)
+    if args.limit and args.limit <= available:
+        kept = np.random.default_rng(args.seed).permutation(available)[: args.limit]
+        usable = [usable[i] for i in sorted(kept)]
+    patients = len({record.patient_id or record.filename for record, _ in usable})
+    print(f"{folder}: {len(usable)} images of {patients} patients, from {len(selected)} rows")
+    for kind, files in skipped.items():
+        if files:
+            print(f"  {len(files)} {kind}: {', '.join(files)}")
+    problems = skipped["missing"] + skipped["damaged"] + skipped["repeated"]
+    if args.strict and problems:
+        raise InputError(f"{problems[0]}: missing, damaged or repeated; leave out --strict")
+    if not usable or (args.limit and args.limit > available):
+        wanted = args.limit or "some"
+        raise InputError(f"{args.covid}: {wanted} images asked for, but there are {available}")
+    return usable
+
+
+if __name__ == "__main__":
+    run(main)

