@@ -90,9 +90,7 @@ def main() -> None:
     weights = load_weights(args.weights)
     precision = resolve_precision(args.precision)
     backbone = build_backbone(weights, precision)
-    features = extract(
-        backbone, data.paths, views=args.views, rotation=args.rotation, rng=view_rng
-    )
+    features = extract(backbone, data.paths, views=args.views, rotation=args.rotation, rng=view_rng)
     groups, copies = splits.merge_duplicates(groups, features.hashes)
     if copies:
         info(f"{copies} images are copies across patients: each is kept on one side of a split")
@@ -104,9 +102,7 @@ def main() -> None:
 
     info("evaluating network...")
     probabilities = heads.predict(features.views[test, 0], 0)
-    single = metrics.evaluate(
-        labels[test], probabilities.argmax(axis=1), data.classes, positive
-    )
+    single = metrics.evaluate(labels[test], probabilities.argmax(axis=1), data.classes, positive)
     print(f"\nheld-out {len(test)} images, the tutorial's measure:\n")
     print(metrics.format_evaluation(single, data.classes))
 
@@ -116,7 +112,9 @@ def main() -> None:
         folds = list(splits.repeated_folds(labels, groups, args.folds, args.repeats, cv_rng))
         probabilities, fit = head.cross_validate(features.views, labels, folds, options, cv_rng)
         repeated = metrics.score_repeats(labels, probabilities, fit, groups, positive)
-        print(f"\n{args.repeats} x {args.folds}-fold cross-validation by patient, the one to quote:\n")
+        print(
+            f"\n{args.repeats} x {args.folds}-fold cross-validation by patient, the one to quote:\n"
+        )
         print(metrics.format_repeats(repeated))
 
     info("saving plot, model and metrics...")

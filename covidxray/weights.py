@@ -136,13 +136,14 @@ def _download(source: Source, folder: Path) -> Path:
     return path
 
 
+ARRAYS = {("numpy.core.multiarray", "_reconstruct"), ("numpy", "ndarray"), ("numpy", "dtype")}
+
+
 class _ArraysOnly(pickle.Unpickler):
     """Admits NumPy arrays and nothing else, so that no file can run code."""
 
-    _allowed = {("numpy.core.multiarray", "_reconstruct"), ("numpy", "ndarray"), ("numpy", "dtype")}
-
     def find_class(self, module: str, name: str) -> object:
-        if (module, name) not in self._allowed:
+        if (module, name) not in ARRAYS:
             raise pickle.UnpicklingError(f"{module}.{name} is not an array")
         return super().find_class(module.replace("numpy.core", "numpy._core"), name)
 

@@ -7,6 +7,7 @@
 - `finding` is a word (`COVID-19`), a list (`COVID-19, ARDS`) or, in the last schema, a path
   (`Pneumonia/Viral/COVID-19`);
 - before 2 March 2020 there is no `view`, before 30 March no `folder` (all lay in `images`);
+- `modality` is `X-ray`, for a day `Radiograph`, or not there; CT slices say `CT` there or in `view`;
 - rows whose image was never in the repository, and file names that stand in two rows.
 """
 
@@ -94,7 +95,7 @@ def _record(cells: dict[str, str]) -> Record:
         patient_id=cell("patientid"),
         finding=cell("finding"),
         view=cell("view"),
-        modality=cell("modality") or "X-ray",
+        modality=cell("modality"),
         age=cell("age"),
         sex=cell("sex"),
         license=cell("license"),
@@ -114,18 +115,17 @@ def select(
     ]
 
 
-def select_controls(
-    records: Sequence[Record], finding: str, views: Sequence[str]
-) -> list[Record]:
-    """X-rays with a known finding, of patients who have `finding` in no row at all."""
+def select_controls(records: Sequence[Record], finding: str, views: Sequence[str]) -> list[Record]:
+    """X-rays with a known finding that does not name `finding`.
+
+    Among them is "No Finding" of patients who have `finding` in another row, most of them from
+    before they fell ill; a split by patient keeps the two together.
+    """
     wanted = finding.split("/")[-1].strip().lower()
-    sick = {record.patient_id for record in records if wanted in record.findings}
     return [
         record
         for record in _with_view(records, views)
-        if not any(name in UNKNOWN for name in record.findings)
-        and wanted not in record.findings
-        and not (record.patient_id and record.patient_id in sick)
+        if not any(name in UNKNOWN for name in record.findings) and wanted not in record.findings
     ]
 
 
@@ -134,7 +134,7 @@ def _with_view(records: Sequence[Record], views: Sequence[str]) -> list[Record]:
     return [
         record
         for record in records
-        if record.view.lower() in wanted and record.modality.lower() == "x-ray"
+        if record.view.lower() in wanted and record.modality.lower() != "ct"
     ]
 
 

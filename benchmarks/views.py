@@ -1,0 +1,89 @@
+"""How many rotated views of each training image does a head need?
+
+    python benchmarks/views.py --covid covid-chestxray-dataset [--draws 40]
+
+COVID-19 against the same repository's controls, a harder task than the tutorial's: `--draws`
+random halves of the patients train, the others test. `train_covid19.py --views` takes its default
+from this table.
+"""
+
+import argparse
+from pathlib import Path
+
+import numpy as np
+
+from covidxray import head, metrics
+from covidxray.backbone import build_backbone, resolve_precision
+from covidxray.features import extract
+from covidxray.sources import cohen
+from covidxray.splits import holdout, merge_duplicates
+from covidxray.weights import load_weights
+
+VIEWS = (0, 1, 3, 6, 12, 25)
+
+
+def images(root: Path) -> tuple[list[Path], np.ndarray, np.ndarray]:
+    """Paths, labels (1 is COVID-19) and patients of every PA image that is there."""
+    records = cohen.read_metadata(root / "metadata.csv")
+    found = {}
+    for label, chosen in (
+        (1, cohen.select(records, "COVID-19", ["PA"])),
+        (0, cohen.select_controls(records, "COVID-19", ["PA"])),
+    ):
+        for record in chosen:
+            path = cohen.locate(root, record)
+            if path.is_file():
+                found.setdefault(path, (label, record.patient_id))
+    labels = np.array([label for label, _ in found.values()])
+    patients = np.unique([patient for _, patient in found.values()], return_inverse=True)[1]
+    return list(found), labels, patients
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--covid", required=True, type=Path)
+    parser.add_argument("--draws", default=40, type=int)
+    parser.add_argument("--seed", default=42, type=int)
+    args = parser.parse_args()
+    paths, labels, groups = images(args.covid)
+    view_rng, draw_rng = np.random.default_rng(args.seed).spawn(2)
+    backbone = build_backbone(load_weights(), resolve_precision("auto"))
+    features = extract(backbone, paths, views=max(VIEWS), rotation=15, rng=view_rng)
+    groups, _ = merge_duplicates(groups, features.hashes)
+    draws = []
+    for _ in range(args.draws):
+        train, test = holdout(labels, groups, 0.5, draw_rng)
+        rare = np.bincount(labels[train]).min()  # as many of each class
+        kept = [draw_rng.permutation(train[labels[train] == c])[:rare] for c in (0, 1)]
+        draws.append((np.concatenate(kept), test))
+    print(f"{len(paths)} images ({labels.sum()} COVID-19), {args.draws} draws")
+    print("views   AUC mean   standard error   difference to 0 views (standard error)")
+    first = None
+    for views in VIEWS:
+        heads = head.fit_heads(
+            features.views[:, : 1 + views],
+            labels,
+            [train for train, _ in draws],
+            head.HeadOptions(),
+            np.random.default_rng(args.seed),
+        )
+        areas = np.array(
+            [
+                metrics.auc(
+                    labels[test] == 1,
+                    heads.predict(features.views[test, 0], f)[:, 1],
+                    groups[test],
+                ).value
+                for f, (_, test) in enumerate(draws)
+            ]
+        )
+        first = areas if first is None else first
+        gain, root = areas - first, np.sqrt(len(areas))
+        print(
+            f"{views:5d}   {areas.mean():8.4f}   {areas.std(ddof=1) / root:14.4f}"
+            f"   {gain.mean():+.4f} ({gain.std(ddof=1) / root:.4f})"
+        )
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,160 @@
+"""Cohen's repository: any version of its table, and what a table must not be able to do."""
+
+import csv
+import json
+import shutil
+
+import pytest
+
+from covidxray.errors import InputError
+from covidxray.manifest import read_manifest
+from covidxray.sources import cohen
+
+HEADER = ["patientid", "finding", "view", "modality", "folder", "filename"]
+
+
+@pytest.fixture
+def clone(tmp_path, picture):
+    """A function that makes a small clone from (patient, finding, view, file name) rows."""
+
+    def make(*rows):
+        root = tmp_path / "clone"
+        (root / "images").mkdir(parents=True)
+        with open(root / "metadata.csv", "w", newline="") as file:
+            writer = csv.writer(file)
+            writer.writerow(HEADER)
+            for number, (patient, finding, view, name) in enumerate(rows):
+                writer.writerow([patient, finding, view, "X-ray", "images", name])
+                if "/" not in name:
+                    (root / "images" / name).write_bytes(picture(number))
+        return root
+
+    return make
+
+
+def test_every_version_of_the_table_gives_its_number_of_files(real_data):
+    history = real_data / "metadata-history"
+    expected = json.loads((history / "expected.json").read_text())
+    counts = {}
+    for name, facts in expected.items():
+        if facts["covid_pa"] is None:
+            continue
+        chosen = cohen.select(cohen.read_metadata(history / name), "COVID-19", ["PA"])
+        counts[name] = len({record.filename for record in chosen})
+    assert counts == {n: f["covid_pa"] for n, f in expected.items() if f["covid_pa"] is not None}
+
+
+def test_a_version_without_views_is_refused_and_says_so(real_data):
+    with pytest.raises(InputError, match="no view column"):
+        cohen.read_metadata(real_data / "metadata-history" / "2020-03-01-c2bee03.csv")
+
+
+def test_a_finding_that_is_a_path_counts_by_its_last_part(real_data):
+    table = cohen.read_metadata(real_data / "metadata-history" / "final-schema-excerpt.csv")
+    assert [r.patient_id for r in cohen.select(table, "COVID-19", ["PA"])] == ["2", "4", "13"]
+
+
+def test_the_version_of_11_march_gives_the_tutorials_25_images(real_data, script, tmp_path):
+    done = script(
+        *("build_covid_dataset.py", "-c", real_data / "covid-chestxray-dataset"),
+        *("-o", tmp_path / "covid"),
+        *("--metadata", real_data / "metadata-history" / "2020-03-11-1edfb79.csv"),
+    )
+    assert done.returncode == 0
+    assert len(read_manifest(tmp_path / "covid")) == 25
+    assert len(list((tmp_path / "covid").iterdir())) == 26
+
+
+def test_the_finding_has_to_be_the_whole_finding(clone, script, tmp_path):
+    root = clone((1, "COVID-19", "PA", "a.png"), (2, "COVID-19, ARDS", "PA", "b.png"))
+    script("build_covid_dataset.py", "-c", root, "-o", tmp_path / "plain")
+    script("build_covid_dataset.py", "-c", root, "-o", tmp_path / "mixed", "--include-mixed")
+    assert set(read_manifest(tmp_path / "plain")) == {"a.png"}
+    assert set(read_manifest(tmp_path / "mixed")) == {"a.png", "b.png"}
+
+
+def test_controls_have_a_known_finding_that_is_not_covid(clone, script, tmp_path):
+    root = clone(
+        *((1, "COVID-19", "PA", "a.png"), (2, "SARS", "PA", "b.png"), (3, "todo", "PA", "c.png")),
+        *((4, "Unknown", "PA", "d.png"), (5, "", "PA", "e.png"), (6, "SARS", "L", "f.png")),
+        (7, "COVID-19, ARDS", "PA", "g.png"),
+    )
+    controls = tmp_path / "controls"
+    script("build_covid_dataset.py", "-c", root, "-o", tmp_path / "covid", "--controls", controls)
+    assert set(read_manifest(controls)) == {"b.png"}
+
+
+def test_several_views_can_be_selected(clone, script, tmp_path):
+    root = clone(
+        *((1, "COVID-19", "PA", "a.png"), (2, "COVID-19", "AP Supine", "b.png")),
+        (3, "COVID-19", "L", "c.png"),
+    )
+    out = tmp_path / "covid"
+    script("build_covid_dataset.py", "-c", root, "-o", out, "--view", "PA", "AP Supine")
+    assert set(read_manifest(out)) == {"a.png", "b.png"}
+
+
+def test_one_per_patient_takes_the_first_image(clone, script, tmp_path):
+    root = clone(*((p, "COVID-19", "PA", f"{p}-{i}.png") for p in (1, 2) for i in (0, 1)))
+    out = tmp_path / "covid"
+    script("build_covid_dataset.py", "-c", root, "-o", out, "--one-per-patient")
+    assert set(read_manifest(out)) == {"1-0.png", "2-0.png"}
+
+
+def test_a_limited_choice_depends_on_the_seed_alone(clone, script, tmp_path):
+    root = clone(*((i, "COVID-19", "PA", f"{i}.png") for i in range(20)))
+    chosen = []
+    for seed in (1, 1, 2):
+        done = script(
+            *("build_covid_dataset.py", "-c", root, "-o", tmp_path / "covid"),
+            *("--limit", 8, "--seed", seed),
+        )
+        assert done.returncode == 0
+        chosen.append(set(read_manifest(tmp_path / "covid")))
+    assert len(chosen[0]) == 8
+    assert chosen[0] == chosen[1] != chosen[2]
+
+
+def test_missing_repeated_and_damaged_images_are_counted_and_named(clone, script, tmp_path):
+    root = clone(
+        *((1, "COVID-19", "PA", "a.png"), (2, "COVID-19", "PA", "gone.png")),
+        *((3, "COVID-19", "PA", "bad.png"), (1, "COVID-19", "PA", "a.png")),
+    )
+    (root / "images" / "gone.png").unlink()
+    (root / "images" / "bad.png").write_bytes((root / "images" / "bad.png").read_bytes()[:200])
+    done = script("build_covid_dataset.py", "-c", root, "-o", tmp_path / "covid")
+    assert done.returncode == 0
+    assert "1 missing: gone.png" in done.stdout
+    assert "1 repeated: a.png" in done.stdout
+    assert "1 damaged: bad.png" in done.stdout
+
+
+def test_strict_makes_a_missing_image_an_error_and_writes_nothing(clone, script, tmp_path):
+    root = clone((1, "COVID-19", "PA", "a.png"), (2, "COVID-19", "PA", "gone.png"))
+    (root / "images" / "gone.png").unlink()
+    done = script("build_covid_dataset.py", "-c", root, "-o", tmp_path / "covid", "--strict")
+    assert done.returncode == 2
+    assert "gone.png" in done.stderr.splitlines()[-1]
+    assert not (tmp_path / "covid").exists()
+
+
+@pytest.mark.parametrize("name", ["../secret.png", "/etc/secret.png", "C:\\secret.png"])
+def test_a_name_that_leads_out_of_the_repository_is_refused(clone, script, tmp_path, name):
+    root = clone((1, "COVID-19", "PA", "a.png"), (2, "COVID-19", "PA", name))
+    shutil.copy(root / "images" / "a.png", root / "secret.png")
+    done = script("build_covid_dataset.py", "-c", root, "-o", tmp_path / "covid")
+    assert done.returncode == 2
+    assert "outside" in done.stderr or "leads out" in done.stderr
+    assert not (tmp_path / "covid").exists()
+
+
+def test_a_link_that_leads_out_of_the_repository_is_refused(clone, tmp_path, script):
+    root = clone((1, "COVID-19", "PA", "a.png"))
+    (root / "images" / "a.png").rename(tmp_path / "secret.png")
+    try:
+        (root / "images" / "a.png").symlink_to(tmp_path / "secret.png")
+    except OSError:
+        pytest.skip("this system makes no links")
+    done = script("build_covid_dataset.py", "-c", root, "-o", tmp_path / "covid")
+    assert done.returncode == 2
+    assert "leads out" in done.stderr

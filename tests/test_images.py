@@ -1,0 +1,65 @@
+"""Any image file becomes uint8 RGB (224, 224, 3); what is none is refused."""
+
+import io
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from covidxray.errors import InputError
+from covidxray.images import DUPLICATE_BITS, hash_distance, perceptual_hash, read_image
+
+RAMP = np.tile(np.arange(256, dtype=np.uint8), (256, 1))
+
+
+@pytest.mark.parametrize("mode", ["L", "RGB", "RGBA", "LA", "P", "CMYK", "I;16", "I", "F"])
+def test_every_kind_of_grey_looks_the_same(tmp_path, mode):
+    if mode == "I;16":
+        image = Image.fromarray(RAMP.astype(np.uint16) * 257)
+    elif mode in "IF":
+        image = Image.fromarray(RAMP.astype(np.int32 if mode == "I" else np.float32) * 16)
+    else:
+        image = Image.fromarray(RAMP).convert(mode)
+    path = tmp_path / "x.tif"
+    image.save(path)
+    plain = tmp_path / "plain.png"
+    Image.fromarray(RAMP).save(plain)
+    pixels = read_image(path)
+    assert pixels.shape == (224, 224, 3)
+    assert pixels.dtype == np.uint8
+    assert np.abs(pixels.astype(int) - read_image(plain)).max() <= 2
+
+
+def test_the_exif_orientation_is_applied(tmp_path):
+    turned = Image.fromarray(RAMP).transpose(Image.Transpose.ROTATE_90)
+    exif = Image.Exif()
+    exif[0x0112] = 6  # to be turned by 90 degrees clockwise
+    turned.save(tmp_path / "x.png", exif=exif)
+    assert read_image(tmp_path / "x.png")[100, 10, 0] < 30
+
+
+def test_a_small_image_is_enlarged(tmp_path, picture):
+    (tmp_path / "x.png").write_bytes(picture(1, size=(20, 30)))
+    assert read_image(tmp_path / "x.png").shape == (224, 224, 3)
+
+
+@pytest.mark.parametrize("kind", ["JPEG", "PNG"])
+@pytest.mark.parametrize("kept", [0.0, 0.5, 0.95])
+def test_half_an_image_is_no_image(tmp_path, picture, kind, kept):
+    content = picture(1, kind, (300, 300))
+    path = tmp_path / "x"
+    path.write_bytes(content[: int(kept * len(content))])
+    with pytest.raises(InputError, match="cannot be|can be decoded"):
+        read_image(path)
+
+
+def test_the_hash_survives_another_size_and_quality_but_not_another_picture(tmp_path, picture):
+    (tmp_path / "a.png").write_bytes(picture(1, size=(400, 400)))
+    (tmp_path / "b.png").write_bytes(picture(2, size=(400, 400)))
+    file = io.BytesIO()
+    Image.open(tmp_path / "a.png").resize((150, 170)).save(file, "JPEG", quality=50)
+    same = hash_distance(*(perceptual_hash(read_image(p)) for p in (tmp_path / "a.png", file)))
+    other = hash_distance(
+        *(perceptual_hash(read_image(tmp_path / name)) for name in ("a.png", "b.png"))
+    )
+    assert same <= DUPLICATE_BITS < other

@@ -1,0 +1,109 @@
+"""Kaggle's pneumonia set: normal means normal, one picture once, one image a patient."""
+
+import io
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from covidxray.manifest import read_manifest
+from covidxray.sources import kaggle
+
+
+@pytest.fixture
+def chest_xray(tmp_path, picture):
+    """A function that makes train/NORMAL and test/NORMAL from file names."""
+
+    def make(train, test=()):
+        root = tmp_path / "chest_xray"
+        for split, names in (("train", train), ("test", test)):
+            (root / split / "NORMAL").mkdir(parents=True)
+            for name in names:
+                number = hash((split, name)) % 2**32
+                (root / split / "NORMAL" / name).write_bytes(picture(number, "JPEG"))
+        return root
+
+    return make
+
+
+def test_pneumonia_by_name_is_never_sampled_and_is_said(chest_xray, script, tmp_path):
+    root = chest_xray(["IM-0001-0001.jpeg", "person1_bacteria_2.jpeg", "person2_virus_3.jpeg"])
+    done = script("sample_kaggle_dataset.py", "-k", root, "-o", tmp_path / "n", "-s", 1)
+    assert done.returncode == 0
+    assert "2 pneumonia images" in done.stdout
+    assert set(read_manifest(tmp_path / "n")) == {"IM-0001-0001.jpeg"}
+
+
+def test_18_of_the_tutorials_25_normal_images_are_pneumonia(real_data, tmp_path):
+    (tmp_path / "train").mkdir()
+    (tmp_path / "train" / "NORMAL").symlink_to(real_data / "tutorial-normal")
+    normal, pneumonia = kaggle.list_normal(tmp_path, ["train"])
+    assert (len(normal), len(pneumonia)) == (7, 18)
+
+
+@pytest.mark.parametrize(
+    ("name", "patient"),
+    [
+        ("IM-0115-0001.jpeg", "IM-0115"),
+        ("IM-0033-0001-0002.jpeg", "IM-0033"),
+        ("NORMAL2-IM-0315-0001.jpeg", "NORMAL2-IM-0315"),
+        ("NORMAL-28501-0001.jpeg", "NORMAL-28501"),
+        ("scan.jpeg", "scan"),
+    ],
+)
+def test_the_name_tells_the_patient(tmp_path, name, patient):
+    assert kaggle.patient_of(tmp_path / name) == patient
+
+
+def test_one_image_per_patient_by_default(chest_xray, script, tmp_path):
+    root = chest_xray(["IM-0001-0001.jpeg", "IM-0001-0002.jpeg", "IM-0002-0001.jpeg"])
+    script("sample_kaggle_dataset.py", "-k", root, "-o", tmp_path / "n", "-s", 2)
+    patients = [row.patient_id for row in read_manifest(tmp_path / "n").values()]
+    assert sorted(patients) == ["IM-0001", "IM-0002"]
+
+
+def test_asking_for_too_many_says_how_many_there_are(chest_xray, script, tmp_path):
+    root = chest_xray(["IM-0001-0001.jpeg", "IM-0001-0002.jpeg", "IM-0002-0001.jpeg"])
+    done = script("sample_kaggle_dataset.py", "-k", root, "-o", tmp_path / "n", "-s", 3)
+    assert done.returncode == 2
+    assert "there are 2 normal patients" in done.stderr
+    assert not (tmp_path / "n").exists()
+
+
+def test_the_same_picture_at_another_size_is_taken_once(chest_xray, real_data, tmp_path):
+    root = chest_xray([])
+    source = real_data / "chest_xray" / "train" / "NORMAL" / "IM-0395-0001.jpeg"
+    with Image.open(source) as image:
+        image.save(root / "train" / "NORMAL" / "IM-0001-0001.jpeg")
+        small = image.convert("L").resize((224, 224))
+    file = io.BytesIO()
+    small.save(file, "JPEG", quality=70)
+    (root / "test" / "NORMAL" / "IM-0002-0001.jpeg").write_bytes(file.getvalue())
+    paths, _ = kaggle.list_normal(root, ["train", "test"])
+    taken, copies, _ = kaggle.sample(paths, 1, np.random.default_rng(0))
+    assert len(taken) == 1
+    with pytest.raises(Exception, match="there are 1"):
+        kaggle.sample(paths, 2, np.random.default_rng(0))
+    del copies
+
+
+def test_the_four_pictures_in_two_splits_are_found(real_data):
+    paths, _ = kaggle.list_normal(real_data / "chest_xray", ["train", "test", "val"])
+    with pytest.raises(Exception, match="there are 126"):
+        kaggle.sample(paths, 1000, np.random.default_rng(0), one_per_patient=False)
+
+
+def test_the_folder_above_will_do(chest_xray, tmp_path):
+    root = chest_xray(["IM-0001-0001.jpeg"])
+    assert kaggle.find_root(root) == root
+    assert kaggle.find_root(tmp_path) == root
+
+
+def test_a_seed_gives_one_sample(chest_xray, script, tmp_path):
+    root = chest_xray([f"IM-{i:04d}-0001.jpeg" for i in range(30)])
+    samples = []
+    for seed in (1, 1, 2):
+        arguments = ("-k", root, "-o", tmp_path / "n", "-s", 8, "--seed", seed)
+        script("sample_kaggle_dataset.py", *arguments)
+        samples.append(set(read_manifest(tmp_path / "n")))
+    assert samples[0] == samples[1] != samples[2]
