@@ -2,7 +2,8 @@
 
 A head is: standardise, Dense ReLU, dropout, Dense softmax. F heads are trained as one stacked
 network whose kernels have a leading axis F. Adam works element by element and the loss is the sum
-of the F losses, so each head learns exactly what it would learn alone.
+of the F losses, so each head learns what it would learn alone, in as many steps an epoch as the
+largest of their training sets needs.
 """
 
 import json
@@ -150,7 +151,7 @@ def _batches(
 ) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray]]:
     """Yield x (B, F, D), y (B, F) and weights (B, F), epoch after epoch.
 
-    Heads with fewer images are filled up by images of weight 0; the weights of a batch sum to 1.
+    Batches not full are filled up by images of weight 0; the weights of a batch sum to 1.
     """
     size = options.batch_size
     while True:
@@ -158,10 +159,10 @@ def _batches(
         view = np.zeros_like(index)
         real = np.zeros(index.shape, np.float32)
         for f, (indices, rng) in enumerate(zip(train, streams, strict=True)):
-            n = len(indices)
-            index[f, :n] = rng.permutation(indices)
-            view[f, :n] = rng.integers(views.shape[1], size=n)
-            real[f, :n] = 1
+            slots = _slots(len(indices), steps, size)
+            index[f, slots] = rng.permutation(indices)
+            view[f, slots] = rng.integers(views.shape[1], size=len(indices))
+            real[f, slots] = 1
         for step in range(steps):
             part = np.s_[:, step * size : (step + 1) * size]
             i, v, weight = index[part].T, view[part].T, real[part].T
@@ -193,6 +194,15 @@ def cross_validate(
         probabilities[repeat, test] = heads.predict(views[test, 0], f)
         fit[repeat, test] = f
     return probabilities, fit
+
+
+def _slots(n: int, steps: int, size: int) -> np.ndarray:
+    """Places (n,) in steps * size for n images spread evenly over the steps.
+
+    No step may be empty: Adam's momentum would carry a head on without an image.
+    """
+    step = np.arange(n) * steps // n
+    return step * size + np.arange(n) - np.searchsorted(step, step)
 
 
 def build_model(backbone: keras.Model, heads: Heads, dropout: float) -> keras.Model:

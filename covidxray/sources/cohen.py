@@ -7,7 +7,7 @@
 - `finding` is a word (`COVID-19`), a list (`COVID-19, ARDS`) or, in the last schema, a path
   (`Pneumonia/Viral/COVID-19`);
 - before 2 March 2020 there is no `view`, before 30 March no `folder` (all lay in `images`);
-- `modality` is `X-ray`, for a day `Radiograph`, or not there; CT slices say `CT` there or in `view`;
+- `modality` is `X-ray`, for a day `Radiograph`, or not there; CT slices say `CT`;
 - rows whose image was never in the repository, and file names that stand in two rows.
 """
 

@@ -1,0 +1,137 @@
+"""The trainer as its user runs it, on the demo set."""
+
+import json
+import shutil
+import zipfile
+
+import keras
+import numpy as np
+import pytest
+from conftest import ROOT
+from PIL import Image
+
+from covidxray.images import read_image
+from covidxray.manifest import Row, fill_folder, read_manifest
+
+QUICK = ("--views", 0, "--repeats", 2, "--epochs", 5)
+
+
+@pytest.fixture(scope="module")
+def small(tmp_path_factory):
+    """The first 10 drawings of each class of the demo set."""
+    root = tmp_path_factory.mktemp("small")
+    for name in ("covid", "normal"):
+        rows = sorted(read_manifest(ROOT / "dataset" / name).values(), key=lambda r: r.filename)
+        fill_folder(root / name, [(r, ROOT / "dataset" / name / r.filename) for r in rows[:10]])
+    return root
+
+
+@pytest.mark.slow
+def test_a_run_prints_the_tutorials_lines_and_writes_whole_files(small, script, tmp_path):
+    done = script("train_covid19.py", "-d", small, *QUICK, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    for line in ("precision    recall", "acc: ", "sensitivity: ", "specificity: ", "cv auc: "):
+        assert line in done.stdout
+    assert "drawings: the numbers say nothing about COVID-19" in done.stdout
+    written = {"plot.png", "covid19.keras", "metrics.json"}
+    assert {path.name for path in tmp_path.iterdir()} == written
+    assert Image.open(tmp_path / "plot.png").size[0] > 1000
+
+
+@pytest.mark.slow
+def test_the_saved_model_classifies_raw_pictures_and_knows_its_classes(small, script, tmp_path):
+    script("train_covid19.py", "-d", small, *QUICK, "--repeats", 0, cwd=tmp_path)
+    metrics = json.loads((tmp_path / "metrics.json").read_text())
+    model = keras.saving.load_model(tmp_path / "covid19.keras", safe_mode=True)
+    pixels = np.stack([read_image(small / name) for name in metrics["split"]["test"]])
+    labels = [name.split("/")[0] for name in metrics["split"]["test"]]
+    with zipfile.ZipFile(tmp_path / "covid19.keras") as archive:
+        about = json.loads(archive.read("covidxray.json"))
+    assert about["classes"] == ["covid", "normal"]
+    assert len(about["trained_on"]) == len(metrics["split"]["train"])
+    predicted = model.predict(pixels, verbose=0).argmax(axis=1)
+    hits = [about["classes"][p] == label for p, label in zip(predicted, labels, strict=True)]
+    assert sum(hits) == metrics["held_out"]["accuracy"]["count"]
+    assert metrics["cross_validation"] is None
+
+
+@pytest.mark.slow
+def test_two_runs_give_the_same_numbers_and_another_seed_another_split(small, script, tmp_path):
+    runs = []
+    for seed in (1, 1, 2):
+        done = script("train_covid19.py", "-d", small, *QUICK, "--seed", seed, cwd=tmp_path)
+        assert done.returncode == 0, done.stderr
+        runs.append(json.loads((tmp_path / "metrics.json").read_text()))
+    assert runs[0] == runs[1]
+    assert runs[0]["split"] != runs[2]["split"]
+
+
+@pytest.mark.slow
+def test_fit_all_trains_the_saved_model_on_every_image(small, script, tmp_path):
+    quick = (*QUICK, "--repeats", 0, "--fit-all")
+    assert script("train_covid19.py", "-d", small, *quick, cwd=tmp_path).returncode == 0
+    with zipfile.ZipFile(tmp_path / "covid19.keras") as archive:
+        assert len(json.loads(archive.read("covidxray.json"))["trained_on"]) == 20
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (("-d", "nowhere"), "no such folder"),
+        (("-d", ROOT / "dataset", "--positive", "flu"), "--positive takes covid, normal"),
+        (("-d", ROOT / "dataset", "--folds", "40"), "too few for 40 folds"),
+        (("-d", ROOT / "dataset", "--epochs", "0"), "must be at least 1"),
+        (("-d", ROOT / "dataset", "--test-size", "nan"), "must be more than 0"),
+        (("-d", ROOT / "dataset", "-m", "model.h5"), "must end in .keras"),
+        (("-d", ROOT / "dataset", "-p", "no/plot.png"), "no such folder"),
+        (("-d", ROOT / "dataset", "--weights", "none.npz"), "no such file"),
+    ],
+)
+def test_bad_usage_is_one_line_and_exit_code_2(script, tmp_path, arguments, said):
+    done = script("train_covid19.py", *arguments, cwd=tmp_path)
+    assert done.returncode == 2
+    assert said in done.stderr
+    assert "Traceback" not in done.stderr
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_after_the_two_builders_no_drawing_is_left(script, real_data, tmp_path):
+    shutil.copytree(ROOT / "dataset", tmp_path / "dataset")
+    covid = real_data / "covid-chestxray-dataset"
+    script("build_covid_dataset.py", "-c", covid, "-o", "dataset/covid", cwd=tmp_path)
+    mixed = script("train_covid19.py", "-d", "dataset", cwd=tmp_path)
+    assert mixed.returncode == 2
+    assert "holds drawings" in mixed.stderr
+    kaggle = real_data / "chest_xray"
+    script("sample_kaggle_dataset.py", "-k", kaggle, "-o", "dataset/normal", cwd=tmp_path)
+    for name in ("covid", "normal"):
+        rows = read_manifest(tmp_path / "dataset" / name)
+        present = {path.name for path in (tmp_path / "dataset" / name).iterdir()}
+        assert present == {*rows, "manifest.csv"}
+        assert {row.synthetic for row in rows.values()} == {"no"}
+
+
+def test_the_demo_set_says_that_it_is_drawn():
+    for name in ("covid", "normal"):
+        rows = list(read_manifest(ROOT / "dataset" / name).values())
+        assert len(rows) == 25
+        assert len({row.patient_id for row in rows}) < 25
+        assert {row.synthetic for row in rows} == {"yes"}
+
+
+def test_a_class_folder_with_other_files_is_not_touched_by_the_demo(script, tmp_path, picture):
+    fill_folder(tmp_path / "covid", [(Row("a.png", "s", "a", "1"), picture(1))])
+    (tmp_path / "covid" / "mine.txt").write_text("mine")
+    done = script("make_demo_dataset.py", "-o", tmp_path)
+    assert done.returncode == 2
+    assert not (tmp_path / "normal").exists()
+
+
+@pytest.mark.parametrize(
+    "name", ["train_covid19", "build_covid_dataset", "sample_kaggle_dataset", "make_demo_dataset"]
+)
+def test_help_names_every_default_and_the_disclaimer(script, name):
+    done = script(f"{name}.py", "--help")
+    assert done.returncode == 0
+    assert "default: " in done.stdout
+    assert "not a medical device" in done.stdout
