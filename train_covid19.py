@@ -2,20 +2,14 @@
 
 import argparse
 import json
-import os
 import platform
-from collections.abc import Iterable
 from dataclasses import asdict
 from importlib.metadata import version
 from pathlib import Path
-from typing import TYPE_CHECKING
 
-from covidxray.cli import DISCLAIMER, existing_folder, info, make_parser, number, run
+from covidxray.cli import DISCLAIMER, existing_folder, info, make_parser, number, quiet_backend, run
 from covidxray.errors import InputError
 from covidxray.files import check_writable, whole_file
-
-if TYPE_CHECKING:
-    from covidxray.dataset import Dataset
 
 DRAWINGS = "These images are drawings: the numbers say nothing about COVID-19."
 PACKAGES = ("keras", "tensorflow", "numpy", "opencv-python", "pillow", "scikit-learn")
@@ -30,7 +24,7 @@ def parse_arguments() -> argparse.Namespace:
     add("--metrics", default="metrics.json", type=Path, help="every number printed, as JSON")
     add("--positive", default="covid", metavar="CLASS", help="the class that sensitivity is of")
     add("--weights", default="torchvision", help="ImageNet weights: torchvision, keras or a file")
-    add("--views", default=3, type=number(int, at_least=0), help="random rotations of each image")
+    add("--views", default=1, type=number(int, at_least=0), help="random rotations of each image")
     add("--rotation", default=15, type=number(float, at_least=0), help="largest angle, degrees")
     add("--epochs", default=25, type=number(int, at_least=1), help="passes over the images")
     add("--batch-size", default=8, type=number(int, at_least=1), help="images per step")
@@ -60,6 +54,7 @@ def main() -> None:
 
     from covidxray import metrics, splits
     from covidxray.dataset import load_dataset
+    from covidxray.weights import load_weights
 
     data = load_dataset(args.dataset)
     labels, groups = data.labels, data.groups
@@ -67,33 +62,32 @@ def main() -> None:
         found = ", ".join(data.classes)
         raise InputError(f"{args.dataset}: no class {args.positive}; --positive takes {found}")
     positive = data.classes.index(args.positive)
-    counts = [f"{n} {name}" for n, name in zip(np.bincount(labels), data.classes, strict=True)]
-    size = f"{' + '.join(counts)} images, {len(np.unique(groups))} patients"
-    print(f"{data.name}: {size}")
+    print(data)
     if data.synthetic:
         print(DRAWINGS)
     for name in data.without_manifest:
         info(f"{name} has no manifest.csv: each image is taken for a patient of its own")
 
-    if args.repeats:
-        splits.check_patients(labels, groups, data.classes, args.folds)
+    needed = args.folds if args.repeats else 2
+    splits.check_patients(labels, groups, data.classes, needed)
 
     info("loading VGG16...")
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
-    from covidxray import head, plots
-    from covidxray.backbone import build_backbone, resolve_precision
-    from covidxray.features import extract
-    from covidxray.weights import load_weights
+    weights = load_weights(args.weights)
+    with quiet_backend():
+        from covidxray import head, plots
+        from covidxray.backbone import build_backbone, resolve_precision
+        from covidxray.features import extract
+
+        precision = resolve_precision(args.precision)
+        backbone = build_backbone(weights, precision)
 
     # One stream for each purpose: changing one option leaves the others' random numbers alone.
     view_rng, split_rng, head_rng, cv_rng, all_rng = np.random.default_rng(args.seed).spawn(5)
-    weights = load_weights(args.weights)
-    precision = resolve_precision(args.precision)
-    backbone = build_backbone(weights, precision)
     features = extract(backbone, data.paths, views=args.views, rotation=args.rotation, rng=view_rng)
     groups, copies = splits.merge_duplicates(groups, features.hashes)
     if copies:
         info(f"{copies} images are copies across patients: each is kept on one side of a split")
+    splits.check_patients(labels, groups, data.classes, needed)
     train, test = splits.holdout(labels, groups, args.test_size, split_rng)
 
     info(f"training head on {len(train)} images...")
@@ -120,7 +114,7 @@ def main() -> None:
     info("saving plot, model and metrics...")
     with whole_file(args.plot) as part:
         note = DRAWINGS if data.synthetic else f"Validation: the {len(test)} held-out images."
-        plots.plot_history(heads.history, f"{data.name}: {size}", note, part)
+        plots.plot_history(heads.history, str(data), note, part)
     if args.fit_all:
         heads = head.fit_heads(features.views, labels, [np.arange(len(data))], options, all_rng)
     about = {
@@ -142,18 +136,13 @@ def main() -> None:
         "weights": {"name": weights.name, "sha256": weights.sha256},
         "precision": precision,
         "versions": {"python": platform.python_version()} | {p: version(p) for p in PACKAGES},
-        "split": {"train": names(data, train), "test": names(data, test)},
+        "split": {"train": data.names(train), "test": data.names(test)},
         "held_out": asdict(single),
         "cross_validation": asdict(repeated) if repeated else None,
     }
     with whole_file(args.metrics) as part:
         part.write_text(json.dumps(results, indent=1, default=lambda array: array.tolist()))
     print(f"\n{DISCLAIMER}")
-
-
-def names(data: "Dataset", indices: Iterable[int]) -> list[str]:
-    """Images as class/file, the same on every machine."""
-    return [f"{data.classes[data.labels[i]]}/{data.paths[i].name}" for i in indices]
 
 
 if __name__ == "__main__":

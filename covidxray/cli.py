@@ -1,8 +1,10 @@
 """What the scripts share: the parser, `[INFO]` lines, exit codes."""
 
 import argparse
+import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from covidxray.errors import InputError
@@ -48,6 +50,21 @@ def existing_folder(text: str) -> Path:
 def info(message: str) -> None:
     """Progress, on stderr, as the tutorial writes it."""
     print(f"[INFO] {message}", file=sys.stderr, flush=True)
+
+
+@contextmanager
+def quiet_backend() -> Iterator[None]:
+    """Drop what TensorFlow's C++ side writes to stderr while it starts, whatever one sets."""
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+    sys.stderr.flush()
+    stderr, sink = os.dup(2), os.open(os.devnull, os.O_WRONLY)
+    os.dup2(sink, 2)
+    try:
+        yield
+    finally:
+        os.dup2(stderr, 2)
+        os.close(stderr)
+        os.close(sink)
 
 
 def run(main: Callable[[], None]) -> None:

@@ -1,6 +1,7 @@
 """Class folders -> Dataset: paths, labels, patients, sources."""
 
 import hashlib
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -45,6 +46,15 @@ class Dataset:
         """Whether these are drawings."""
         return self.rows[0].synthetic == "yes"
 
+    def __str__(self) -> str:
+        counts = zip(np.bincount(self.labels), self.classes, strict=True)
+        images = " + ".join(f"{n} {name}" for n, name in counts)
+        return f"{self.name}: {images} images, {len(np.unique(self.groups))} patients"
+
+    def names(self, indices: Iterable[int]) -> list[str]:
+        """Images as class/file, the same on every machine."""
+        return [f"{self.classes[self.labels[i]]}/{self.paths[i].name}" for i in indices]
+
 
 def load_dataset(root: Path) -> Dataset:
     """Read `root`'s class folders; hidden files and folders are passed over.
@@ -71,7 +81,7 @@ def load_dataset(root: Path) -> Dataset:
         if not manifest:
             without_manifest.append(folder.name)
         images = sorted(Path(p) for p in imutils_paths.list_files(folder, validExts=EXTENSIONS))
-        images = [p for p in images if not p.name.startswith(".")]
+        images = [p for p in images if p.parent == folder and not p.name.startswith(".")]
         if not images:
             raise InputError(f"{folder}: holds no images; fill it or remove it")
         absent = sorted(set(manifest) - {p.name for p in images})

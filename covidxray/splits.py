@@ -30,7 +30,9 @@ def merge_duplicates(groups: np.ndarray, hashes: np.ndarray) -> tuple[np.ndarray
     return np.unique(groups, return_inverse=True)[1], int(copied.sum())
 
 
-def check_patients(labels: np.ndarray, groups: np.ndarray, classes: tuple[str, ...], folds: int):
+def check_patients(
+    labels: np.ndarray, groups: np.ndarray, classes: tuple[str, ...], folds: int
+) -> None:
     """Every class needs a patient for every fold.
 
     Raises:
@@ -40,8 +42,8 @@ def check_patients(labels: np.ndarray, groups: np.ndarray, classes: tuple[str, .
         patients = len(np.unique(groups[labels == label]))
         if patients < folds:
             raise InputError(
-                f"class {name} has {patients} patients, too few for {folds} folds; "
-                "add patients or lower --folds"
+                f"class {name} has {patients} patients, fewer than {folds}; "
+                "add patients, or lower --folds"
             )
 
 
@@ -56,21 +58,19 @@ def holdout(
         rng: decides which patients.
 
     Returns:
-        Sorted indices of the training and of the test images; both hold every class.
+        Sorted indices of the training and of the test images; both hold every class if each
+        class has two patients (see `check_patients`).
     """
     test = np.zeros(len(labels), bool)
     for label, n in enumerate(np.bincount(labels)):
-        wanted = max(1, round(test_size * n))
-        for group in rng.permutation(np.unique(groups[labels == label])):
+        here = labels == label
+        patients, sizes = np.unique(groups[here], return_counts=True)
+        wanted = max(round(test_size * n), sizes.min())
+        for group in rng.permutation(patients):
             members = groups == group
-            here = labels == label
-            # A patient of several images is passed over where he would take too many.
+            # A patient with more images than are still wanted is passed over.
             if not test[members].any() and (test & here).sum() + (members & here).sum() <= wanted:
                 test |= members
-        if not (test & (labels == label)).any() or test[labels == label].all():
-            raise InputError(
-                f"class number {label + 1} cannot be split by patient; add patients to it"
-            )
     return np.flatnonzero(~test), np.flatnonzero(test)
 
 

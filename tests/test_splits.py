@@ -57,5 +57,5 @@ def test_patients_who_share_a_picture_become_one_group():
 
 
 def test_a_class_with_too_few_patients_is_named():
-    with pytest.raises(InputError, match="class covid has 2 patients, too few for 5 folds"):
+    with pytest.raises(InputError, match="class covid has 2 patients, fewer than 5"):
         check_patients(np.array([0, 0, 0, 1]), np.array([0, 0, 1, 2]), ("covid", "normal"), 5)

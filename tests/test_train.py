@@ -79,7 +79,7 @@ def test_fit_all_trains_the_saved_model_on_every_image(small, script, tmp_path):
     [
         (("-d", "nowhere"), "no such folder"),
         (("-d", ROOT / "dataset", "--positive", "flu"), "--positive takes covid, normal"),
-        (("-d", ROOT / "dataset", "--folds", "40"), "too few for 40 folds"),
+        (("-d", ROOT / "dataset", "--folds", "40"), "fewer than 40"),
         (("-d", ROOT / "dataset", "--epochs", "0"), "must be at least 1"),
         (("-d", ROOT / "dataset", "--test-size", "nan"), "must be more than 0"),
         (("-d", ROOT / "dataset", "-m", "model.h5"), "must end in .keras"),

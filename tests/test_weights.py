@@ -66,7 +66,7 @@ def test_a_file_that_is_not_there_is_named(name):
 @pytest.mark.parametrize("name", ["x.npz", "x.h5", "x.tar.gz"])
 def test_a_file_of_something_else_is_refused(tmp_path, name):
     (tmp_path / name).write_bytes(b"something else")
-    with pytest.raises(InputError, match="damaged|cannot be had"):
+    with pytest.raises(InputError, match=r"damaged|cannot be had"):
         weights.load_weights(str(tmp_path / name))
 
 
