@@ -12,7 +12,7 @@ import cv2
 import numpy as np
 
 SHORTCUTS = ("marker", "border", "brightness", "jpeg")
-DEMO_SEVERITY = (0.25, 0.7)  # uniform: hard for VGG16's features, and no thumbnail tells
+DEMO_SEVERITY = (0.25, 0.7)  # uniform; tuned so that VGG16 finds it hard, and a thumbnail harder
 CANVAS = 512  # every picture is drawn at this side and then resized: the size changes no shape
 
 # Borders of a lung: outwards from the midline in half chest widths, down from the apex in lung

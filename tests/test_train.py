@@ -2,6 +2,9 @@
 
 import json
 import shutil
+import signal
+import subprocess
+import sys
 import zipfile
 
 import keras
@@ -9,7 +12,13 @@ import numpy as np
 import pytest
 from conftest import ROOT
 from PIL import Image
+from sklearn.linear_model import LogisticRegression
+from sklearn.metrics import roc_auc_score
+from sklearn.model_selection import StratifiedGroupKFold, cross_val_predict
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
 
+from covidxray.dataset import load_dataset
 from covidxray.images import read_image
 from covidxray.manifest import Row, fill_folder, read_manifest
 
@@ -135,3 +144,49 @@ def test_help_names_every_default_and_the_disclaimer(script, name):
     assert done.returncode == 0
     assert "default: " in done.stdout
     assert "not a medical device" in done.stdout
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows has no SIGINT to send")
+def test_ctrl_c_ends_it_with_130_and_leaves_nothing(tmp_path):
+    command = [sys.executable, ROOT / "train_covid19.py", "-d", ROOT / "dataset"]
+    process = subprocess.Popen(
+        command, cwd=tmp_path, stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    )
+    for line in process.stderr:
+        if "loading VGG16" in line:
+            break
+    process.send_signal(signal.SIGINT)
+    _, rest = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert "Traceback" not in rest
+    assert list(tmp_path.iterdir()) == []
+
+
+def thumbnail_auc(paths, labels, groups):
+    """Cross-validated AUC of logistic regression on 8x8 thumbnails, averaged over ten shuffles."""
+    thumbnails = np.array([read_image(path, size=8)[..., 0].ravel() for path in paths])
+    model = make_pipeline(StandardScaler(), LogisticRegression(max_iter=2000))
+    areas = []
+    for seed in range(10):
+        folds = StratifiedGroupKFold(5, shuffle=True, random_state=seed)
+        score = cross_val_predict(
+            model, thumbnails, labels, groups=groups, cv=folds, method="decision_function"
+        )
+        areas.append(roc_auc_score(labels, score))
+    return np.mean(areas)
+
+
+def test_a_thumbnail_does_not_tell_the_demo_sets_classes():
+    data = load_dataset(ROOT / "dataset")
+    assert thumbnail_auc(data.paths, data.labels == 0, data.groups) <= 0.75
+
+
+def test_the_demo_set_is_what_its_script_draws(script, tmp_path):
+    assert script("make_demo_dataset.py", "-o", tmp_path).returncode == 0
+    for name in ("covid", "normal"):
+        committed, drawn = ROOT / "dataset" / name, tmp_path / name
+        assert {p.name for p in committed.iterdir()} == {p.name for p in drawn.iterdir()}
+        for path in drawn.glob("*.jpg"):
+            # Not to the byte: another processor rounds some pixels another way.
+            difference = np.abs(read_image(path).astype(float) - read_image(committed / path.name))
+            assert difference.mean() < 1
