@@ -4,6 +4,7 @@ Only `weights._download` puts this folder on a path, for the one pip process tha
 """
 
 import sys
+from email.parser import HeaderParser
 from pathlib import Path
 
 __legacy__ = sys.modules[__name__]  # the name under which pip asks for setup.py-style packages
@@ -11,9 +12,10 @@ __legacy__ = sys.modules[__name__]  # the name under which pip asks for setup.py
 
 def prepare_metadata_for_build_wheel(metadata_directory, config_settings=None):
     """Write the name and version that the source folder itself states in PKG-INFO."""
-    folder = Path(metadata_directory, "weights.dist-info")
+    stated = HeaderParser().parsestr(Path("PKG-INFO").read_text(encoding="utf-8"))
+    name, version = stated["Name"].replace("-", "_"), stated["Version"]
+    folder = Path(metadata_directory, f"{name}-{version}.dist-info")
     folder.mkdir()
-    fields = [line for line in Path("PKG-INFO").read_text(encoding="utf-8").splitlines() if line]
-    kept = [line for line in fields if line.startswith(("Metadata-Version:", "Name:", "Version:"))]
-    Path(folder, "METADATA").write_text("\n".join(kept) + "\n", encoding="utf-8")
+    metadata = f"Metadata-Version: 2.1\nName: {name}\nVersion: {version}\n"
+    Path(folder, "METADATA").write_text(metadata, encoding="utf-8")
     return folder.name
