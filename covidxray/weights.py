@@ -25,7 +25,7 @@ from covidxray.cli import info
 from covidxray.errors import InputError
 from covidxray.files import sha256_of, whole_file
 
-SHIM = Path(__file__).parent / "pip_shim"
+SHIM = Path(__file__).resolve().parent / "pip_shim"
 LAYERS = 13
 
 
