@@ -150,7 +150,13 @@ def test_help_names_every_default_and_the_disclaimer(script, name):
 def test_ctrl_c_ends_it_with_130_and_leaves_nothing(tmp_path):
     command = [sys.executable, ROOT / "train_covid19.py", "-d", ROOT / "dataset"]
     process = subprocess.Popen(
-        command, cwd=tmp_path, stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+        command,
+        cwd=tmp_path,
+        stderr=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+        # A test run started in the background ignores SIGINT, and would hand that on.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
     )
     for line in process.stderr:
         if "loading VGG16" in line:
