@@ -80,11 +80,10 @@ def test_the_same_picture_at_another_size_is_taken_once(chest_xray, real_data, t
     small.save(file, "JPEG", quality=70)
     (root / "test" / "NORMAL" / "IM-0002-0001.jpeg").write_bytes(file.getvalue())
     paths, _ = kaggle.list_normal(root, ["train", "test"])
-    taken, copies, _ = kaggle.sample(paths, 1, np.random.default_rng(0))
+    taken, _, _ = kaggle.sample(paths, 1, np.random.default_rng(0))
     assert len(taken) == 1
     with pytest.raises(Exception, match="there are 1"):
         kaggle.sample(paths, 2, np.random.default_rng(0))
-    del copies
 
 
 def test_the_four_pictures_in_two_splits_are_found(real_data):
