@@ -118,8 +118,8 @@ def select(
 def select_controls(records: Sequence[Record], finding: str, views: Sequence[str]) -> list[Record]:
     """X-rays with a known finding that does not name `finding`.
 
-    Among them is "No Finding" of patients who have `finding` in another row, most of them from
-    before they fell ill; a split by patient keeps the two together.
+    Among them is "No Finding" of patients who have `finding` in another row; a split by patient
+    keeps the two together.
     """
     wanted = finding.split("/")[-1].strip().lower()
     return [
