@@ -139,6 +139,15 @@ def _glorot(streams: Sequence[np.random.Generator], fan_in: int, fan_out: int) -
     )
 
 
+def _slots(n: int, steps: int, size: int) -> np.ndarray:
+    """Places (n,) in steps * size for n images spread evenly over the steps.
+
+    No step may be empty: Adam's momentum would carry a head on without an image.
+    """
+    step = np.arange(n) * steps // n
+    return step * size + np.arange(n) - np.searchsorted(step, step)
+
+
 def _batches(
     views: np.ndarray,
     labels: np.ndarray,
@@ -194,15 +203,6 @@ def cross_validate(
         probabilities[repeat, test] = heads.predict(views[test, 0], f)
         fit[repeat, test] = f
     return probabilities, fit
-
-
-def _slots(n: int, steps: int, size: int) -> np.ndarray:
-    """Places (n,) in steps * size for n images spread evenly over the steps.
-
-    No step may be empty: Adam's momentum would carry a head on without an image.
-    """
-    step = np.arange(n) * steps // n
-    return step * size + np.arange(n) - np.searchsorted(step, step)
 
 
 def build_model(backbone: keras.Model, heads: Heads, dropout: float) -> keras.Model:

@@ -35,6 +35,18 @@ def test_the_hash_is_of_the_arrays_not_of_their_file(torchvision, tmp_path):
     assert weights.load_weights(str(path)).sha256 == torchvision.sha256
 
 
+@pytest.mark.slow
+def test_a_file_of_keras_is_read_as_trained_on_bgr(tmp_path):
+    import keras
+
+    model = keras.applications.VGG16(include_top=False, weights=None)
+    model.save_weights(tmp_path / "vgg16.weights.h5")
+    read = weights.load_weights(str(tmp_path / "vgg16.weights.h5"))
+    first = np.asarray(model.get_layer("block1_conv1").kernel)
+    np.testing.assert_array_equal(read.kernels[0], first[:, :, ::-1])
+    np.testing.assert_allclose(read.mean, weights.KERAS_MEAN, rtol=1e-6)
+
+
 def test_a_damaged_cache_is_fetched_again(torchvision, tmp_path, monkeypatch):
     monkeypatch.setenv("COVIDXRAY_CACHE", str(tmp_path))
     monkeypatch.setattr(weights, "_download", lambda source, folder: folder / source.filename)
