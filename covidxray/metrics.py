@@ -1,7 +1,7 @@
 """Sensitivity, specificity, accuracy and AUC, each with its 95 % interval. No Keras here."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from scipy.special import betaincinv, expit, logit, ndtri
@@ -33,12 +33,18 @@ def clopper_pearson(successes: float, trials: float) -> tuple[float, float]:
     return float(low), float(high)
 
 
-def share(hits: np.ndarray) -> Estimate:
-    """Share of true values in (N,) bool with its exact interval; N = 0 gives an empty estimate."""
+def share(hits: np.ndarray, groups: np.ndarray) -> Estimate | None:
+    """Share of true values in (N,) bool, of patients `groups` (N,), with its counts.
+
+    The interval is exact if each patient has one image, else that of `clustered_share`. None if
+    N = 0.
+    """
     n, k = len(hits), int(hits.sum())
     if n == 0:
-        return Estimate(float("nan"), 0.0, 1.0, 0, 0)
-    return Estimate(k / n, *clopper_pearson(k, n), k, n)
+        return None
+    if len(np.unique(groups)) == n:
+        return Estimate(k / n, *clopper_pearson(k, n), k, n)
+    return replace(clustered_share(hits, groups), count=k, total=n)
 
 
 def clustered_share(hits: np.ndarray, groups: np.ndarray) -> Estimate:
@@ -109,19 +115,34 @@ def _newcombe(value: float, p: int, q: int) -> tuple[float, float]:
 
 @dataclass(frozen=True)
 class Evaluation:
-    """What one classification of N images comes to."""
+    """What one classification of N images comes to; None where no image has that truth."""
 
     report: str
     confusion: np.ndarray
     accuracy: Estimate
-    sensitivity: Estimate
-    specificity: Estimate
+    sensitivity: Estimate | None
+    specificity: Estimate | None
+
+
+def decide(probabilities: np.ndarray, positive: int, threshold: float) -> np.ndarray:
+    """Labels (N,) int: the positive class where its probability reaches the threshold, else the
+    likeliest of the others. With two classes and 0.5 that is the likeliest class."""
+    others = probabilities.copy()
+    others[:, positive] = -1
+    return np.where(probabilities[:, positive] >= threshold, positive, others.argmax(axis=1))
 
 
 def evaluate(
-    y_true: np.ndarray, y_pred: np.ndarray, classes: Sequence[str], positive: int
+    y_true: np.ndarray,
+    y_pred: np.ndarray,
+    classes: Sequence[str],
+    positive: int,
+    groups: np.ndarray,
 ) -> Evaluation:
-    """Score predicted labels against true ones, (N,) int; intervals are exact, images counted."""
+    """Score predicted labels against true ones, (N,) int, of patients `groups` (N,).
+
+    Intervals are exact where each patient has one image, and count patients where not.
+    """
     labels = range(len(classes))
     is_positive = y_true == positive
     return Evaluation(
@@ -129,9 +150,9 @@ def evaluate(
             y_true, y_pred, labels=labels, target_names=classes, zero_division=0
         ),
         confusion=confusion_matrix(y_true, y_pred, labels=labels),
-        accuracy=share(y_pred == y_true),
-        sensitivity=share((y_pred == positive)[is_positive]),
-        specificity=share((y_pred != positive)[~is_positive]),
+        accuracy=share(y_pred == y_true, groups),
+        sensitivity=share((y_pred == positive)[is_positive], groups[is_positive]),
+        specificity=share((y_pred != positive)[~is_positive], groups[~is_positive]),
     )
 
 
@@ -149,8 +170,8 @@ def format_evaluation(result: Evaluation, classes: Sequence[str]) -> str:
             result.report,
             matrix,
             f"acc: {result.accuracy}",
-            f"sensitivity: {result.sensitivity}",
-            f"specificity: {result.specificity}",
+            f"sensitivity: {result.sensitivity or 'no positive image'}",
+            f"specificity: {result.specificity or 'no negative image'}",
         ]
     )
 

@@ -18,7 +18,7 @@ def test_the_exact_interval_is_scipys(counts):
 
 
 def test_five_of_five_is_as_little_as_048():
-    estimate = metrics.share(np.ones(5, bool))
+    estimate = metrics.share(np.ones(5, bool), np.arange(5))
     assert (estimate.value, estimate.count, estimate.total) == (1, 5, 5)
     assert estimate.low == pytest.approx(0.478, abs=0.001)
 
@@ -73,14 +73,14 @@ def test_a_perfect_area_still_has_an_interval():
 
 def test_sensitivity_is_of_the_positive_class_whatever_its_label():
     y_true, y_pred = np.array([1, 1, 1, 0, 0]), np.array([1, 1, 0, 0, 0])
-    result = metrics.evaluate(y_true, y_pred, ("apple", "covid"), positive=1)
+    result = metrics.evaluate(y_true, y_pred, ("apple", "covid"), 1, np.arange(5))
     assert (result.sensitivity.count, result.sensitivity.total) == (2, 3)
     assert (result.specificity.count, result.specificity.total) == (2, 2)
 
 
 def test_the_printed_block_names_its_axes_and_counts():
     y = np.array([0] * 5 + [1] * 5)
-    result = metrics.evaluate(y, y, ("covid", "normal"), positive=0)
+    result = metrics.evaluate(y, y, ("covid", "normal"), 0, np.arange(10))
     text = metrics.format_evaluation(result, ("covid", "normal"))
     assert "row: truth, column: prediction" in text
     assert "sensitivity: 1.0000  5/5  (95 % interval 0.48 to 1.00)" in text
