@@ -1,29 +1,28 @@
-"""The trained part, many fits at a time, and the whole model that is saved.
+"""The trained part, many fits at a time, and the whole model.
 
-A head is: standardise, Dense ReLU, dropout, Dense softmax. F heads are trained as one stacked
-network whose kernels have a leading axis F. Adam works element by element and the loss is the sum
-of the F losses, so each head learns what it would learn alone, in as many steps an epoch as the
-largest of their training sets needs.
+A head is: standardise, Dense ReLU, dropout, Dense softmax, or without the middle two a logistic
+regression. F heads are trained as one stacked network whose kernels have a leading axis F. Adam
+works element by element and the loss is the sum of the F losses, so each head learns what it would
+learn alone, in as many steps an epoch as the largest of their training sets needs.
 """
 
-import json
-import zipfile
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 import keras
 import numpy as np
 
-MEMBER = "covidxray.json"  # inside the .keras file, which is a zip archive
-
 
 @dataclass(frozen=True)
 class HeadOptions:
-    """How a head is made and trained; the defaults are the tutorial's."""
+    """How a head is made and trained; the defaults are the tutorial's.
+
+    `units` 0 leaves out the hidden layer; `l2` times a kernel's squared weights is the penalty.
+    """
 
     units: int = 64
     dropout: float = 0.5
+    l2: float = 0.0
     epochs: int = 25
     batch_size: int = 8
     learning_rate: float = 1e-3
@@ -33,20 +32,22 @@ class HeadOptions:
 class Heads:
     """F trained heads: their standardisation (F, D), their weights, and the training's history.
 
-    `kernels` are (F, D, units) and (F, units, C), `biases` (F, units) and (F, C).
+    `kernels` are (F, D, units) and (F, units, C), `biases` (F, units) and (F, C), or, without a
+    hidden layer, one of (F, D, C) and one of (F, C).
     """
 
     mean: np.ndarray
     scale: np.ndarray
-    kernels: tuple[np.ndarray, np.ndarray]
-    biases: tuple[np.ndarray, np.ndarray]
+    kernels: tuple[np.ndarray, ...]
+    biases: tuple[np.ndarray, ...]
     history: dict[str, list[float]]
 
     def predict(self, features: np.ndarray, fit: int) -> np.ndarray:
         """Class probabilities of features (n, D) by one head: float64 (n, C)."""
         x = (features - self.mean[fit]) / self.scale[fit]
-        hidden = np.maximum(x @ self.kernels[0][fit] + self.biases[0][fit], 0)
-        logits = (hidden @ self.kernels[1][fit] + self.biases[1][fit]).astype(np.float64)
+        for kernel, bias in zip(self.kernels[:-1], self.biases[:-1], strict=True):
+            x = np.maximum(x @ kernel[fit] + bias[fit], 0)
+        logits = (x @ self.kernels[-1][fit] + self.biases[-1][fit]).astype(np.float64)
         raised = np.exp(logits - logits.max(axis=1, keepdims=True))
         return raised / raised.sum(axis=1, keepdims=True)
 
@@ -74,25 +75,28 @@ def fit_heads(
     streams = rng.spawn(len(train) + 1)
     mean, scale = _standardisation(views, train)
     n_classes = int(labels.max()) + 1
-    kernels = (
-        _glorot(streams[1:], views.shape[2], options.units),
-        _glorot(streams[1:], options.units, n_classes),
-    )
-    biases = (
-        np.zeros((len(train), options.units), np.float32),
-        np.zeros((len(train), n_classes), np.float32),
-    )
-    inputs = keras.Input((len(train), views.shape[2]))
-    hidden = keras.layers.EinsumDense(
-        "bfi,fio->bfo", (len(train), options.units), activation="relu", bias_axes="fo"
-    )
-    output = keras.layers.EinsumDense(
-        "bfi,fio->bfo", (len(train), n_classes), activation="softmax", bias_axes="fo"
-    )
-    drop = keras.layers.Dropout(options.dropout, seed=int(streams[0].integers(2**31)))
-    stack = keras.Model(inputs, output(drop(hidden(inputs))))
-    hidden.set_weights([kernels[0], biases[0]])
-    output.set_weights([kernels[1], biases[1]])
+    widths = [*([options.units] if options.units else []), n_classes]
+    x = inputs = keras.Input((len(train), views.shape[2]))
+    layers = []
+    for width in widths:
+        layer = keras.layers.EinsumDense(
+            "bfi,fio->bfo",
+            (len(train), width),
+            activation="relu" if len(layers) < len(widths) - 1 else "softmax",
+            bias_axes="fo",
+            kernel_regularizer=keras.regularizers.L2(options.l2) if options.l2 else None,
+        )
+        if layers:
+            x = keras.layers.Dropout(options.dropout, seed=int(streams[0].integers(2**31)))(x)
+        x = layer(x)
+        layers.append(layer)
+    stack = keras.Model(inputs, x)
+    fan_in = views.shape[2]
+    for layer, width in zip(layers, widths, strict=True):
+        # Without hidden units there is no symmetry to break: logistic regression starts at zero.
+        start = _glorot(streams[1:], fan_in, width) * (len(widths) > 1)
+        layer.set_weights([start, np.zeros((len(train), width), np.float32)])
+        fan_in = width
     stack.compile(
         optimizer=keras.optimizers.Adam(options.learning_rate),
         loss=keras.losses.SparseCategoricalCrossentropy(reduction="sum"),
@@ -114,8 +118,8 @@ def fit_heads(
         validation_batch_size=len(validation) if validation is not None else None,
         verbose=0,
     ).history
-    trained = [np.asarray(w) for w in stack.get_weights()[:4]]
-    return Heads(mean, scale, (trained[0], trained[2]), (trained[1], trained[3]), history)
+    kernels, biases = zip(*(layer.get_weights() for layer in layers), strict=True)
+    return Heads(mean, scale, kernels, biases, history)
 
 
 def _standardisation(
@@ -160,23 +164,26 @@ def _batches(
 ) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray]]:
     """Yield x (B, F, D), y (B, F) and weights (B, F), epoch after epoch.
 
-    Batches not full are filled up by images of weight 0; the weights of a batch sum to 1.
+    Each class weighs the same in a training set, however many images it has. Batches not full are
+    filled up by images of weight 0; the weights of a batch sum to 1.
     """
     size = options.batch_size
+    rarity = [1 / np.maximum(np.bincount(labels[indices]), 1) for indices in train]
     while True:
         index = np.zeros((len(train), steps * size), np.int64)
         view = np.zeros_like(index)
-        real = np.zeros(index.shape, np.float32)
+        rare = np.zeros(index.shape, np.float32)
         for f, (indices, rng) in enumerate(zip(train, streams, strict=True)):
             slots = _slots(len(indices), steps, size)
             index[f, slots] = rng.permutation(indices)
             view[f, slots] = rng.integers(views.shape[1], size=len(indices))
-            real[f, slots] = 1
+            rare[f, slots] = rarity[f][labels[index[f, slots]]]
         for step in range(steps):
             part = np.s_[:, step * size : (step + 1) * size]
-            i, v, weight = index[part].T, view[part].T, real[part].T
+            i, v, weight = index[part].T, view[part].T, rare[part].T
             x = (views[i, v] - mean) / scale
-            yield x, labels[i], weight / np.maximum(weight.sum(axis=0), 1)
+            total = weight.sum(axis=0)
+            yield x, labels[i], weight / np.where(total, total, 1)
 
 
 def cross_validate(
@@ -197,7 +204,7 @@ def cross_validate(
     """
     heads = fit_heads(views, labels, [train for _, train, _ in folds], options, rng)
     repeats = folds[-1][0] + 1
-    probabilities = np.empty((repeats, len(labels), heads.biases[1].shape[1]))
+    probabilities = np.empty((repeats, len(labels), heads.biases[-1].shape[1]))
     fit = np.empty((repeats, len(labels)), np.int64)
     for f, (repeat, _, test) in enumerate(folds):
         probabilities[repeat, test] = heads.predict(views[test, 0], f)
@@ -207,25 +214,19 @@ def cross_validate(
 
 def build_model(backbone: keras.Model, heads: Heads, dropout: float) -> keras.Model:
     """Backbone and first head as one model: raw 0-255 RGB (n, 224, 224, 3) -> (n, C)."""
-    hidden = keras.layers.Dense(heads.kernels[0].shape[2], activation="relu", name="hidden")
-    output = keras.layers.Dense(
-        heads.kernels[1].shape[2], activation="softmax", name="probabilities"
-    )
-    standardise = keras.layers.Normalization(
+    x = keras.layers.Normalization(
         mean=heads.mean[0].tolist(),
         variance=np.square(heads.scale[0], dtype=np.float64).tolist(),
         name="standardise",
+    )(backbone.output)
+    if len(heads.kernels) > 1:
+        x = keras.layers.Dense(heads.kernels[0].shape[2], activation="relu", name="hidden")(x)
+        x = keras.layers.Dropout(dropout, name="dropout")(x)
+    output = keras.layers.Dense(
+        heads.kernels[-1].shape[2], activation="softmax", name="probabilities"
     )
-    drop = keras.layers.Dropout(dropout, name="dropout")
-    x = output(drop(hidden(standardise(backbone.output))))
-    model = keras.Model(backbone.input, x, name="covid19")
-    hidden.set_weights([heads.kernels[0][0], heads.biases[0][0]])
-    output.set_weights([heads.kernels[1][0], heads.biases[1][0]])
+    model = keras.Model(backbone.input, output(x), name="covid19")
+    names = ["probabilities"] if len(heads.kernels) == 1 else ["hidden", "probabilities"]
+    for name, kernel, bias in zip(names, heads.kernels, heads.biases, strict=True):
+        model.get_layer(name).set_weights([kernel[0], bias[0]])
     return model
-
-
-def save_model(model: keras.Model, path: Path, about: dict) -> None:
-    """Save a model with what prediction needs to know (`about`, JSON) inside the one file."""
-    model.save(path)
-    with zipfile.ZipFile(path, "a") as archive:
-        archive.writestr(MEMBER, json.dumps(about, indent=1))
