@@ -50,14 +50,16 @@ def main() -> None:
                 f"{args.covid}: no row has this finding and view; the views there are {views}"
             )
         filled.append((folder, choose(args, folder, selected)))
-    for folder, chosen in filled:
-        fill_folder(folder, [(record.row(), path) for record, path in chosen])
+    for folder, (chosen, excluded) in filled:
+        fill_folder(folder, [(record.row(), path) for record, path in chosen], excluded)
 
 
 def choose(
     args: argparse.Namespace, folder: Path, selected: Sequence[cohen.Record]
-) -> list[tuple[cohen.Record, Path]]:
-    """Usable images among the selected rows, and a summary of the rest on stdout.
+) -> tuple[list[tuple[cohen.Record, Path]], list[tuple[str, str]]]:
+    """Images to take among the selected rows, and the others' names with the reason of each.
+
+    A summary goes to stdout.
 
     Raises:
         InputError: with --strict, one is not usable; there are fewer than --limit; or none.
@@ -78,17 +80,18 @@ def choose(
             except InputError:
                 skipped["damaged"].append(record.filename)
         names.add(record.filename.lower())
+    candidates = usable
     if args.one_per_patient:
         first: dict[str, tuple[cohen.Record, Path]] = {}
         for record, path in usable:
             first.setdefault(record.patient_id or record.filename, (record, path))
-        usable = list(first.values())
-    available = len(usable)
+        candidates = list(first.values())
+    chosen, available = candidates, len(candidates)
     if args.limit and args.limit <= available:
         kept = np.random.default_rng(args.seed).permutation(available)[: args.limit]
-        usable = [usable[i] for i in sorted(kept)]
-    patients = len({record.patient_id or record.filename for record, _ in usable})
-    print(f"{folder}: {len(usable)} images of {patients} patients, from {len(selected)} rows")
+        chosen = [candidates[i] for i in sorted(kept)]
+    patients = len({record.patient_id or record.filename for record, _ in chosen})
+    print(f"{folder}: {len(chosen)} images of {patients} patients, from {len(selected)} rows")
     for kind, files in skipped.items():
         if files:
             print(f"  {len(files)} {kind}: {', '.join(files)}")
@@ -98,7 +101,20 @@ def choose(
     if not usable or (args.limit and args.limit > available):
         wanted = args.limit or "some"
         raise InputError(f"{args.covid}: {wanted} images asked for, but there are {available}")
-    return usable
+    excluded = [(name, kind) for kind, files in skipped.items() for name in files]
+    excluded += left_out(usable, candidates, "another image of the patient")
+    excluded += left_out(candidates, chosen, "not drawn")
+    return chosen, excluded
+
+
+def left_out(
+    before: Sequence[tuple[cohen.Record, Path]],
+    after: Sequence[tuple[cohen.Record, Path]],
+    reason: str,
+) -> list[tuple[str, str]]:
+    """The reason why the images of `before` that are not in `after` were left out, by name."""
+    kept = {record.filename for record, _ in after}
+    return [(record.filename, reason) for record, _ in before if record.filename not in kept]
 
 
 if __name__ == "__main__":

@@ -34,11 +34,18 @@ def main() -> None:
     taken, copies, damaged = kaggle.sample(normal, args.sample, rng, not args.all_per_patient)
     for path in copies:
         print(f"{path.relative_to(root)}: the same picture was taken already, left out")
-    for error in damaged:
+    for error in damaged.values():
         print(f"left out: {error}")
-    fill_folder(args.output, [(kaggle.row(root, path), path) for path in taken])
-    patients = len({kaggle.patient_of(path) for path in taken})
-    print(f"{args.output}: {len(taken)} images of {patients} patients, from {len(normal)} normal")
+    reasons = dict.fromkeys(pneumonia, "pneumonia by its name")
+    reasons |= dict.fromkeys(copies, "copy of another image") | dict.fromkeys(damaged, "damaged")
+    patients = {kaggle.patient_of(path) for path in taken}
+    for path in sorted(set(normal) - {*taken, *reasons}):
+        seen = kaggle.patient_of(path) in patients and not args.all_per_patient
+        reasons[path] = "another image of the patient" if seen else "not drawn"
+    excluded = [(path.name, reason) for path, reason in reasons.items()]
+    fill_folder(args.output, [(kaggle.row(root, path), path) for path in taken], excluded)
+    counts = f"{len(taken)} images of {len(patients)} patients"
+    print(f"{args.output}: {counts}, from {len(normal)} normal")
 
 
 if __name__ == "__main__":

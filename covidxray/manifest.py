@@ -1,5 +1,7 @@
 """A class folder's manifest.csv: one row per image, where it came from.
 
+Beside it, excluded.csv names the images that were considered and left out, and why.
+
 A folder is filled as a whole: beside its place first, then renamed into it. What an earlier run
 wrote there goes; a file that no run wrote stops it.
 """
@@ -7,7 +9,7 @@ wrote there goes; a file that no run wrote stops it.
 import csv
 import os
 import shutil
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 
@@ -15,6 +17,7 @@ from covidxray.errors import InputError
 from covidxray.files import sha256_of
 
 NAME = "manifest.csv"
+EXCLUDED = "excluded.csv"
 
 
 @dataclass(frozen=True)
@@ -72,6 +75,25 @@ def read_manifest(folder: Path) -> dict[str, Row]:
     return rows
 
 
+def read_exclusions(folder: Path) -> list[tuple[str, str]]:
+    """File name and reason of each image that was left out of `folder`; empty if none is known.
+
+    Raises:
+        InputError: excluded.csv cannot be read, or is not such a table.
+    """
+    path = folder / EXCLUDED
+    if not path.exists():
+        return []
+    try:
+        with open(path, newline="", encoding="utf-8") as file:
+            header, *rows = csv.reader(file)
+    except (OSError, ValueError, csv.Error) as error:
+        raise InputError(f"{path}: cannot be read ({error}); remove it") from error
+    if header != ["filename", "reason"] or any(len(row) != 2 for row in rows):
+        raise InputError(f"{path}: is not a table of filename and reason; remove it")
+    return [(name, reason) for name, reason in rows]
+
+
 def check_ours(folder: Path) -> None:
     """Make sure that everything in `folder` was written by an earlier run.
 
@@ -84,8 +106,9 @@ def check_ours(folder: Path) -> None:
     if not folder.is_dir() or folder.is_symlink():
         raise InputError(f"{folder}: is not a plain folder; choose another --output")
     rows = read_manifest(folder)
+    read_exclusions(folder)
     for path in sorted(folder.iterdir()):
-        if path.name == NAME:
+        if path.name in (NAME, EXCLUDED):
             continue
         row = rows.get(path.name)
         if row is None or not path.is_file() or sha256_of(path) != row.sha256:
@@ -95,12 +118,17 @@ def check_ours(folder: Path) -> None:
             )
 
 
-def fill_folder(folder: Path, images: Iterable[tuple[Row, Path | bytes]]) -> None:
+def fill_folder(
+    folder: Path,
+    images: Iterable[tuple[Row, Path | bytes]],
+    excluded: Sequence[tuple[str, str]] = (),
+) -> None:
     """Replace what an earlier run wrote to `folder` by these images and their manifest.
 
     Args:
         folder: a class folder; made if it is not there.
         images: each row with its image's bytes, or the file to copy. `sha256` is filled in.
+        excluded: file name and reason of each image that was considered and left out.
 
     Raises:
         InputError: `folder` holds files of others (see `check_ours`), or cannot be written.
@@ -123,6 +151,10 @@ def fill_folder(folder: Path, images: Iterable[tuple[Row, Path | bytes]]) -> Non
             writer = csv.DictWriter(file, FIELDS, lineterminator="\n")
             writer.writeheader()
             writer.writerows(asdict(row) for row in rows)
+        if excluded:
+            # Names that are not UTF-8 need not stop it: nothing is looked up by them.
+            with open(new / EXCLUDED, "w", newline="", encoding="utf-8", errors="replace") as file:
+                csv.writer(file, lineterminator="\n").writerows([("filename", "reason"), *excluded])
         if folder.exists():
             folder.rename(old)
         new.rename(folder)

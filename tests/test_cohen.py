@@ -7,7 +7,7 @@ import shutil
 import pytest
 
 from covidxray.errors import InputError
-from covidxray.manifest import read_manifest
+from covidxray.manifest import read_exclusions, read_manifest
 from covidxray.sources import cohen
 
 HEADER = ["patientid", "finding", "view", "modality", "folder", "filename"]
@@ -127,6 +127,25 @@ def test_missing_repeated_and_damaged_images_are_counted_and_named(clone, script
     assert "1 missing: gone.png" in done.stdout
     assert "1 repeated: a.png" in done.stdout
     assert "1 damaged: bad.png" in done.stdout
+
+
+def test_every_selected_row_is_in_the_folder_or_among_the_excluded(clone, script, tmp_path):
+    root = clone(
+        *((p, "COVID-19", "PA", f"{p}.png") for p in range(6)),
+        *((1, "COVID-19", "PA", "second.png"), (2, "COVID-19", "PA", "2.png")),
+        *((6, "COVID-19", "PA", "gone.png"), (7, "COVID-19", "L", "lateral.png")),
+    )
+    (root / "images" / "gone.png").unlink()
+    out = tmp_path / "covid"
+    script("build_covid_dataset.py", "-c", root, "-o", out, "--one-per-patient", "--limit", 4)
+    excluded = read_exclusions(out)
+    assert {("gone.png", "missing"), ("2.png", "repeated")} < set(excluded)
+    assert ("second.png", "another image of the patient") in excluded
+    assert [reason for _, reason in excluded].count("not drawn") == 2
+    names = [*read_manifest(out), *(name for name, _ in excluded)]
+    assert sorted(names) == sorted(
+        [f"{p}.png" for p in range(6)] + ["second.png", "2.png", "gone.png"]
+    )
 
 
 def test_strict_makes_a_missing_image_an_error_and_writes_nothing(clone, script, tmp_path):

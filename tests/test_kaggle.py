@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from covidxray.manifest import read_manifest
+from covidxray.manifest import read_exclusions, read_manifest
 from covidxray.sources import kaggle
 
 
@@ -32,6 +32,24 @@ def test_pneumonia_by_name_is_never_sampled_and_is_said(chest_xray, script, tmp_
     assert done.returncode == 0
     assert "2 pneumonia images" in done.stdout
     assert set(read_manifest(tmp_path / "n")) == {"IM-0001-0001.jpeg"}
+
+
+def test_every_normal_image_is_in_the_folder_or_among_the_excluded(chest_xray, script, tmp_path):
+    names = [f"IM-{patient:04d}-0001.jpeg" for patient in range(6)]
+    root = chest_xray([*names, "IM-0000-0002.jpeg", "person1_bacteria_2.jpeg"])
+    normal = root / "train" / "NORMAL"
+    (normal / names[1]).write_bytes((normal / names[0]).read_bytes())
+    (normal / names[2]).write_bytes((normal / names[2]).read_bytes()[:200])
+    out = tmp_path / "n"
+    script("sample_kaggle_dataset.py", "-k", root, "-o", out, "-s", 3, "--seed", 13)
+    assert set(read_manifest(out)) == {names[0], names[4], names[5]}
+    assert dict(read_exclusions(out)) == {
+        "person1_bacteria_2.jpeg": "pneumonia by its name",
+        "IM-0000-0002.jpeg": "another image of the patient",
+        names[1]: "copy of another image",
+        names[2]: "damaged",
+        names[3]: "not drawn",
+    }
 
 
 def test_18_of_the_tutorials_25_normal_images_are_pneumonia(real_data, tmp_path):

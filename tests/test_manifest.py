@@ -3,7 +3,15 @@
 import pytest
 
 from covidxray.errors import InputError
-from covidxray.manifest import NAME, Row, check_ours, fill_folder, read_manifest
+from covidxray.manifest import (
+    EXCLUDED,
+    NAME,
+    Row,
+    check_ours,
+    fill_folder,
+    read_exclusions,
+    read_manifest,
+)
 
 
 def row(name):
@@ -44,6 +52,28 @@ def test_a_failure_half_way_leaves_the_old_folder(tmp_path, picture):
         fill_folder(tmp_path / "a", [(row("y.png"), picture(2)), (row("z.png"), tmp_path / "no")])
     assert {p.name for p in (tmp_path / "a").iterdir()} == {"x.png", NAME}
     assert [p.name for p in tmp_path.iterdir()] == ["a"]
+
+
+def test_what_was_left_out_is_read_back_with_its_reason(tmp_path, picture):
+    left_out = [('a,"b".png', "damaged"), ("c.png", "not drawn")]
+    fill_folder(tmp_path / "a", [(row("x.png"), picture(1))], left_out)
+    assert read_exclusions(tmp_path / "a") == left_out
+
+
+def test_the_exclusions_of_an_earlier_run_do_not_stop_the_next_and_go(tmp_path, picture):
+    fill_folder(tmp_path / "a", [(row("x.png"), picture(1))], [("c.png", "damaged")])
+    fill_folder(tmp_path / "a", [(row("y.png"), picture(2))])
+    assert {p.name for p in (tmp_path / "a").iterdir()} == {"y.png", NAME}
+    assert read_exclusions(tmp_path / "a") == []
+
+
+@pytest.mark.parametrize("content", [b"", b"my,notes\n", b"filename,reason\nx.png\n", b"\xff\xfe"])
+def test_another_table_of_that_name_stops_it_and_stays(tmp_path, picture, content):
+    fill_folder(tmp_path / "a", [(row("x.png"), picture(1))])
+    (tmp_path / "a" / EXCLUDED).write_bytes(content)
+    with pytest.raises(InputError, match=rf"{EXCLUDED}: .*; remove it"):
+        fill_folder(tmp_path / "a", [(row("y.png"), picture(2))])
+    assert (tmp_path / "a" / EXCLUDED).read_bytes() == content
 
 
 @pytest.mark.parametrize(

@@ -116,7 +116,7 @@ def test_after_the_two_builders_no_drawing_is_left(script, real_data, tmp_path):
     for name in ("covid", "normal"):
         rows = read_manifest(tmp_path / "dataset" / name)
         present = {path.name for path in (tmp_path / "dataset" / name).iterdir()}
-        assert present == {*rows, "manifest.csv"}
+        assert present == {*rows, "manifest.csv", "excluded.csv"}
         assert {row.synthetic for row in rows.values()} == {"no"}
 
 

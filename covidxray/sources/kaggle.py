@@ -62,19 +62,19 @@ def patient_of(path: Path) -> str:
 
 def sample(
     paths: Sequence[Path], n: int, rng: np.random.Generator, one_per_patient: bool = True
-) -> tuple[list[Path], list[Path], list[InputError]]:
+) -> tuple[list[Path], list[Path], dict[Path, InputError]]:
     """Draw `n` images at random: by default one per patient, never one picture twice.
 
     Returns:
-        The images in order of their names, copies of them that were passed over, and what could
-        not be decoded.
+        The images in order of their names, copies of them that were passed over, and those
+        that could not be decoded, each with its error.
 
     Raises:
         InputError: there are fewer than `n`; it says how many.
     """
     taken: list[Path] = []
     copies: list[Path] = []
-    damaged: list[InputError] = []
+    damaged: dict[Path, InputError] = {}
     patients: set[str] = set()
     names: set[str] = set()
     hashes = np.empty((0, 4), np.uint64)
@@ -87,7 +87,7 @@ def sample(
         try:
             code = perceptual_hash(read_image(path))
         except InputError as error:
-            damaged.append(error)
+            damaged[path] = error
             continue
         alike = (hash_distance(hashes, code) <= DUPLICATE_BITS).any()
         if alike or path.name.lower() in names:
