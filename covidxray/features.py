@@ -1,6 +1,8 @@
 """Images -> features, clean and rotated, each pushed through the backbone once."""
 
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 
 import cv2
@@ -50,23 +52,35 @@ def extract(
         InputError: an image cannot be decoded.
     """
     angles = rng.uniform(-rotation, rotation, size=(len(paths), views))
-    features = np.empty((len(paths), 1 + views, FEATURES), np.float32)
     hashes = np.empty((len(paths), 4), np.uint64)
-    flat = features.reshape(-1, FEATURES)
-    batch: list[np.ndarray] = []
-    done = 0
-    with tqdm(total=len(flat), desc="VGG16", unit="view") as bar:
+
+    def every_view() -> Iterator[np.ndarray]:
         for i, path in enumerate(paths):
             image = read_image(path)
             hashes[i] = perceptual_hash(image)
-            batch += [image, *(rotate(image, angle) for angle in angles[i])]
-            while len(batch) >= BATCH or (batch and i == len(paths) - 1):
-                head, batch = batch[:BATCH], batch[BATCH:]
-                # A last, smaller batch is filled up: another shape would be compiled anew.
-                filled = np.zeros((BATCH, *image.shape), np.float32)
-                filled[: len(head)] = head
-                output = backbone.predict_on_batch(filled)
-                flat[done : done + len(head)] = np.asarray(output)[: len(head)]
-                done += len(head)
-                bar.update(len(head))
+            yield image
+            yield from (rotate(image, angle) for angle in angles[i])
+
+    features = np.empty((len(paths), 1 + views, FEATURES), np.float32)
+    flat = features.reshape(-1, FEATURES)
+    with tqdm(total=len(flat), desc="VGG16", unit="view") as bar:
+        for row, (vector,) in zip(flat, in_batches(backbone, every_view()), strict=True):
+            row[:] = vector
+            bar.update()
     return Features(features, hashes)
+
+
+def in_batches(
+    model: keras.Model, images: Iterable[np.ndarray]
+) -> Iterator[tuple[np.ndarray, ...]]:
+    """Push images (224, 224, 3) through a model, a batch at a time: each one's outputs, in order.
+
+    A last, smaller batch is filled up: another shape would be compiled anew.
+    """
+    remaining = iter(images)
+    while batch := list(islice(remaining, BATCH)):
+        filled = np.zeros((BATCH, *batch[0].shape), np.float32)
+        filled[: len(batch)] = batch
+        outputs = model.predict_on_batch(filled)
+        columns = outputs if isinstance(outputs, list | tuple) else [outputs]
+        yield from zip(*(np.asarray(column)[: len(batch)] for column in columns), strict=True)

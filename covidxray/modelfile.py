@@ -1,0 +1,109 @@
+"""One .keras file holds all that prediction needs: the model, and beside it what it was made of.
+
+A .keras file is a zip archive; two members are added that Keras passes over.
+"""
+
+import io
+import json
+import zipfile
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+
+import keras
+import numpy as np
+
+from covidxray.backbone import RECIPES
+from covidxray.dataset import Dataset
+from covidxray.errors import InputError
+from covidxray.familiarity import Familiarity
+from covidxray.images import DUPLICATE_BITS, SIZE, hash_distance
+
+MEMBER = "covidxray.json"
+ARRAYS = "covidxray.npz"
+
+
+@dataclass(frozen=True)
+class About:
+    """What a model was made of, and how to use it.
+
+    `trained_on` are SHA-256 digests of its images; `hashes` their perceptual hashes, in
+    hexadecimal, that know a copy at another size; `patients` digests of its patients under `salt`
+    (see `dataset.patient_digest`). `card` says the rest in words.
+    """
+
+    classes: tuple[str, ...]
+    positive: str
+    threshold: float
+    synthetic: bool
+    recipe: str
+    salt: str
+    trained_on: list[str]
+    hashes: list[str]
+    patients: list[str]
+    card: dict[str, str] = field(default_factory=dict)
+
+    def trained_images(self, data: Dataset, hashes: np.ndarray) -> np.ndarray:
+        """Which images of a data set (N,) bool were trained on, byte for byte or as a copy.
+
+        Args:
+            data: the data set.
+            hashes: (N, 4) uint64, its perceptual hashes.
+        """
+        known = np.array([np.frombuffer(bytes.fromhex(h), np.uint64) for h in self.hashes])
+        same = np.isin([row.sha256 for row in data.rows], self.trained_on)
+        if len(known):
+            near = [hash_distance(known, h).min() <= DUPLICATE_BITS for h in hashes]
+            same |= np.array(near, bool)
+        return same
+
+    def trained_patients(self, data: Dataset) -> np.ndarray:
+        """Which images (N,) bool are of a patient trained on; `data` was loaded with our salt."""
+        return np.isin(data.patients, [p for p in self.patients if p])
+
+
+def save_model(model: keras.Model, path: Path, about: About, familiarity: Familiarity) -> None:
+    """Save a model with all that prediction needs inside the one file."""
+    model.save(path)
+    arrays = io.BytesIO()
+    np.savez(arrays, **{k: np.asarray(v, np.float32) for k, v in asdict(familiarity).items()})
+    with zipfile.ZipFile(path, "a") as archive:
+        archive.writestr(MEMBER, json.dumps(asdict(about), indent=1))
+        archive.writestr(ARRAYS, arrays.getvalue())
+
+
+def load_model(path: Path) -> tuple[keras.Model, About, Familiarity]:
+    """Read what `save_model` wrote; no code in the file is run.
+
+    Raises:
+        InputError: the file is not there, damaged, or not of train_covid19.py.
+    """
+    mend = "give the .keras file that train_covid19.py wrote"
+    try:
+        with zipfile.ZipFile(path) as archive:
+            members = archive.namelist()
+            if MEMBER not in members or ARRAYS not in members:
+                raise InputError(f"{path}: is not a model of this program; {mend}")
+            fields = json.loads(archive.read(MEMBER))
+            with np.load(io.BytesIO(archive.read(ARRAYS)), allow_pickle=False) as arrays:
+                familiarity = Familiarity(**arrays)
+        about = About(**{**fields, "classes": tuple(fields["classes"])})
+        model = keras.saving.load_model(path, compile=False, safe_mode=True)
+        fits = model.input_shape == (None, SIZE, SIZE, 3)
+        fits &= model.output_shape == (None, len(about.classes))
+        if not fits or about.recipe not in RECIPES or about.positive not in about.classes:
+            raise InputError(f"{path}: its parts do not fit together; train it again")
+    except FileNotFoundError as error:
+        raise InputError(f"{path}: no such file; {mend}") from error
+    # Keras raises a dozen kinds of errors for a damaged file: whichever it is, the mend is one.
+    except (OSError, ValueError, TypeError, KeyError, zipfile.BadZipFile, NotImplementedError) as e:
+        raise InputError(f"{path}: cannot be read as a model; {mend}") from e
+    return model, about, familiarity
+
+
+def describe_training(data: Dataset, hashes: np.ndarray, train: np.ndarray) -> dict[str, list[str]]:
+    """The digests of training images `train` (n,) for `About`: of images, copies and patients."""
+    return {
+        "trained_on": [data.rows[i].sha256 for i in train],
+        "hashes": [hashes[i].tobytes().hex() for i in train],
+        "patients": sorted({data.patients[i] for i in train} - {""}),
+    }

@@ -1,0 +1,132 @@
+"""Say what a saved model makes of images: files, folders, DICOM. Reads them one after another.
+
+A warning stands where an image is in colour or blank, or farther from the training images than 95 %
+of their own patients are from each other. Measured, it catches CT slices and photographs, a third
+of lateral views, and hardly ever another hospital: no warning is no promise (docs/measurements.md).
+"""
+
+import argparse
+import csv
+import json
+import sys
+from collections.abc import Iterator
+from contextlib import ExitStack
+from pathlib import Path
+
+from covidxray.cli import DISCLAIMER, info, make_parser, quiet_backend, run
+from covidxray.errors import InputError
+from covidxray.files import check_writable, whole_file
+
+COLUMNS = ("image", "class", "probability", "distance", "warning", "heat_in_centre", "heat_map")
+
+
+def parse_arguments() -> argparse.Namespace:
+    parser = make_parser(__doc__)
+    add = parser.add_argument
+    add("-m", "--model", required=True, type=Path, help="model that train_covid19.py wrote")
+    add("images", nargs="+", type=Path, metavar="IMAGE", help="files, or folders to search")
+    add("--csv", type=Path, metavar="FILE", help="the table as CSV; None: do not write it")
+    add("--json", type=Path, metavar="FILE", help="the table as JSON; None: do not write it")
+    explain = "folder for heat maps (Grad-CAM) of what speaks for the class; None: do not write"
+    add("--explain", type=Path, metavar="DIR", help=explain)
+    return parser.parse_args()
+
+
+def main() -> None:
+    args = parse_arguments()
+    for path in (args.csv, args.json):
+        if path:
+            check_writable(path)
+
+    from tqdm import tqdm
+
+    from covidxray.images import list_images, read_image
+
+    paths = []
+    for path in args.images:
+        if not path.exists():
+            raise InputError(f"{path}: no such file or folder")
+        paths += list_images(path, recursive=True) if path.is_dir() else [path]
+    if not paths:
+        raise InputError(f"{args.images[0]}: holds no images")
+    if args.explain:
+        try:
+            args.explain.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise InputError(f"{args.explain}: cannot be made ({error.strerror})") from error
+
+    info("loading model...")
+    with quiet_backend():
+        from covidxray.classifier import Classifier
+        from covidxray.gradcam import central_share
+        from covidxray.plots import overlay, write_png
+
+        classifier = Classifier(args.model)
+    about = classifier.about
+
+    good: list[Path] = []
+    bad = 0
+    with ExitStack() as stack, tqdm(total=len(paths), unit="image") as bar:
+        write = open_tables(stack, args.csv, args.json)
+
+        def show(line: str, file=sys.stdout) -> None:
+            bar.write(line, file=file)
+
+        def images() -> Iterator:
+            nonlocal bad
+            for path in paths:
+                try:
+                    yield read_image(path)
+                    good.append(path)
+                except InputError as error:
+                    bad += 1
+                    show(f"error: {error}", sys.stderr)
+                bar.update()
+
+        show(f"{'image':<34}{'class':<12}P({about.positive})  warning")
+        for i, prediction in enumerate(classifier.predict(images())):
+            path, probability = good[i], prediction.probabilities[classifier.positive]
+            name = str(path) if len(str(path)) < 34 else f"...{str(path)[-30:]}"
+            label = about.classes[prediction.label]
+            place = f"{probability:>{len(about.positive) + 3}.3f}"
+            show(f"{name:<34}{label:<12}{place}  {prediction.warning}".rstrip())
+            picture = None
+            if args.explain:
+                picture = args.explain / f"{i + 1:05d}-{path.stem}.png"
+                write_png(picture, overlay(prediction.image, prediction.heat))
+            numbers = round(float(probability), 6), round(prediction.distance, 4)
+            centre = central_share(prediction.heat)
+            heat = round(centre, 4) if centre == centre else None
+            write(str(path), label, *numbers, prediction.warning, heat, picture and str(picture))
+    print(f"\nclass at the stored threshold, {about.threshold:.3f}; {DISCLAIMER}")
+    if bad:
+        raise InputError(f"{bad} of {len(paths)} files could not be read; see the lines above")
+
+
+def open_tables(stack: ExitStack, csv_path: Path | None, json_path: Path | None):
+    """A function that writes a row to each table asked for; they are whole once `stack` closes."""
+    table = document = None
+    if csv_path:
+        part = stack.enter_context(whole_file(csv_path))
+        table = csv.writer(stack.enter_context(open(part, "w", newline="", encoding="utf-8")))
+        table.writerow(COLUMNS)
+    if json_path:
+        part = stack.enter_context(whole_file(json_path))
+        document = stack.enter_context(open(part, "w", encoding="utf-8"))
+        document.write("[")
+        stack.callback(document.write, "\n]\n")
+    separator = "\n"
+
+    def write(*cells) -> None:
+        nonlocal separator
+        if table:
+            table.writerow(["" if cell is None else cell for cell in cells])
+        if document:
+            document.write(separator + json.dumps(dict(zip(COLUMNS, cells, strict=True))))
+            separator = ",\n"
+
+    return write
+
+
+if __name__ == "__main__":
+    run(main)
