@@ -3,6 +3,7 @@
 import argparse
 import json
 import platform
+import secrets
 from dataclasses import asdict
 from importlib.metadata import version
 from pathlib import Path
@@ -56,7 +57,7 @@ def main() -> None:
     from covidxray.dataset import load_dataset
     from covidxray.weights import load_weights
 
-    data = load_dataset(args.dataset)
+    data = load_dataset(args.dataset, secrets.token_bytes(16))
     labels, groups = data.labels, data.groups
     if args.positive not in data.classes:
         found = ", ".join(data.classes)
@@ -67,7 +68,6 @@ def main() -> None:
         print(DRAWINGS)
     for name in data.without_manifest:
         info(f"{name} has no manifest.csv: each image is taken for a patient of its own")
-
     needed = args.folds if args.repeats else 2
     splits.check_patients(labels, groups, data.classes, needed)
 

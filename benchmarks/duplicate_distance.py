@@ -6,8 +6,8 @@
 """
 
 import argparse
-import io
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import numpy as np
 from PIL import Image
@@ -22,13 +22,13 @@ def main() -> None:
     folders = parser.parse_args().folders
     paths = sorted(p for f in folders for p in f.rglob("*") if p.suffix.lower() in EXTENSIONS)
     hashes, smaller = [], []
-    for path in tqdm(paths):
-        pixels = read_image(path)
-        hashes.append(perceptual_hash(pixels))
-        with Image.open(path) as image:
-            copy = io.BytesIO()
-            image.convert("RGB").resize((300, 280)).save(copy, "JPEG", quality=60)
-        smaller.append(perceptual_hash(read_image(copy)))
+    with TemporaryDirectory() as folder:
+        copy = Path(folder) / "copy.jpg"
+        for path in tqdm(paths):
+            hashes.append(perceptual_hash(read_image(path)))
+            with Image.open(path) as image:
+                image.convert("RGB").resize((300, 280)).save(copy, quality=60)
+            smaller.append(perceptual_hash(read_image(copy)))
     hashes = np.array(hashes)
     same = hash_distance(hashes, np.array(smaller))
     print(f"{len(paths)} images")

@@ -1,16 +1,15 @@
 """Class folders -> Dataset: paths, labels, patients, sources."""
 
 import hashlib
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
-from imutils import paths as imutils_paths
 
 from covidxray.errors import InputError
 from covidxray.files import sha256_of
-from covidxray.images import EXTENSIONS
+from covidxray.images import is_dicom, list_images
 from covidxray.manifest import Row, read_manifest
 
 
@@ -20,12 +19,14 @@ class Dataset:
 
     Attributes:
         name: the folder's name.
-        classes: the class folders' names, sorted.
+        classes: the class folders' names, sorted; or those asked for, in their order.
         paths: N files.
         labels: (N,) int64, indices into `classes`.
-        groups: (N,) int64; images with the same number are one patient's.
-        rows: N manifest rows; mostly empty where a folder has no manifest.
-        without_manifest: classes whose images are each taken for a patient of its own.
+        groups: (N,) int64; images with the same number are one patient's. Numbered as they come.
+        patients: N digests of patients (`patient_digest`); "" where an image is its own patient.
+        rows: N manifest rows. Where a folder has none they are mostly empty, but of a DICOM file
+            they say what may be kept, with the patient's digest for `patient_id`.
+        without_manifest: classes without one in which some images are taken for a patient each.
         sha256: digest of every class name and image.
     """
 
@@ -34,6 +35,7 @@ class Dataset:
     paths: list[Path]
     labels: np.ndarray
     groups: np.ndarray
+    patients: list[str]
     rows: list[Row]
     without_manifest: tuple[str, ...]
     sha256: str
@@ -47,8 +49,10 @@ class Dataset:
         return self.rows[0].synthetic == "yes"
 
     def __str__(self) -> str:
-        counts = zip(np.bincount(self.labels), self.classes, strict=True)
-        images = " + ".join(f"{n} {name}" for n, name in counts)
+        counts = zip(
+            np.bincount(self.labels, minlength=len(self.classes)), self.classes, strict=True
+        )
+        images = " + ".join(f"{n} {name}" for n, name in counts if n)
         return f"{self.name}: {images} images, {len(np.unique(self.groups))} patients"
 
     def names(self, indices: Iterable[int]) -> list[str]:
@@ -56,64 +60,120 @@ class Dataset:
         return [f"{self.classes[self.labels[i]]}/{self.paths[i].name}" for i in indices]
 
 
-def load_dataset(root: Path) -> Dataset:
+def patient_digest(patient: str, salt: bytes) -> str:
+    """Digest of a patient's key, to tell whether two data sets share a patient.
+
+    BLAKE2b keyed with `salt`, 16 bytes in hexadecimal. It hides the key from who lacks the salt,
+    not from who has it: hospitals' numbers are short, and all of them can be tried.
+
+    Args:
+        patient: the source and the patient id of a manifest with NUL between them, or a DICOM
+            file's Patient ID, after its issuer and NUL if there is one.
+        salt: 1 to 64 bytes; digests with another salt cannot be compared.
+    """
+    return hashlib.blake2b(patient.encode(), key=salt, digest_size=16).hexdigest()
+
+
+def load_dataset(root: Path, salt: bytes, *, classes: Sequence[str] | None = None) -> Dataset:
     """Read `root`'s class folders; hidden files and folders are passed over.
 
-    A patient is known by source and patient id, in whichever class folder; an image without a
-    manifest row is its own patient.
+    A patient is known by source and patient id, or by a DICOM file's Patient ID, in whichever class
+    folder; any other image without a manifest row is its own patient.
+
+    Args:
+        root: folder of class folders.
+        salt: of the patients' digests (`patient_digest`); nothing else depends on it.
+        classes: a model's classes; one or more of them must be there as folders, and no other.
+            None: the folders are the classes, two or more.
 
     Raises:
-        InputError: fewer than two classes, a class without images, a manifest that does not fit
-            its folder, or drawings mixed with real images.
+        InputError: too few classes or an unknown one, a class without images, a manifest that does
+            not fit its folder, a damaged DICOM file, or drawings mixed with real images.
     """
-    folders = sorted(p for p in root.iterdir() if p.is_dir() and not p.name.startswith("."))
-    if len(folders) < 2:
-        raise InputError(
-            f"{root}: needs two or more class folders, has {len(folders)}; "
-            "build_covid_dataset.py and sample_kaggle_dataset.py make them"
-        )
+    folders = _class_folders(root, classes)
+    classes = tuple(classes or (folder.name for folder in folders))
     paths: list[Path] = []
     labels: list[int] = []
     rows: list[Row] = []
+    patients: list[str] = []
     without_manifest = []
-    for label, folder in enumerate(folders):
+    for folder in folders:
         manifest = read_manifest(folder)
-        if not manifest:
-            without_manifest.append(folder.name)
-        images = sorted(Path(p) for p in imutils_paths.list_files(folder, validExts=EXTENSIONS))
-        images = [p for p in images if p.parent == folder and not p.name.startswith(".")]
+        images = list_images(folder)
         if not images:
             raise InputError(f"{folder}: holds no images; fill it or remove it")
         absent = sorted(set(manifest) - {p.name for p in images})
         if absent:
             raise InputError(f"{folder / absent[0]}: is in the manifest but gone; build it again")
         for path in images:
-            row = manifest.get(path.name) or Row(path.name, "", str(path), "")
             digest = sha256_of(path)
+            if path.name in manifest:
+                row = manifest[path.name]
+                patient = f"{row.source}\0{row.patient_id}" if row.patient_id else ""
+            else:
+                row, patient = _unlisted(path, salt)
             if row.sha256 not in ("", digest):
                 raise InputError(f"{path}: is not the image of its manifest; build it again")
             paths.append(path)
-            labels.append(label)
-            rows.append(Row(**{**vars(row), "sha256": digest}))
+            labels.append(classes.index(folder.name))
+            rows.append(replace(row, sha256=digest))
+            patients.append(patient)
+        if not manifest and "" in patients[-len(images) :]:
+            without_manifest.append(folder.name)
     _refuse_mixture(rows, paths)
-    classes = tuple(folder.name for folder in folders)
     whole = hashlib.sha256()
     for label, row in zip(labels, rows, strict=True):
         whole.update(f"{classes[label]}\0{row.sha256}\n".encode())
-    names = [
-        f"{row.source}\0{row.patient_id}" if row.patient_id else f"\0{path}"
-        for row, path in zip(rows, paths, strict=True)
-    ]
     return Dataset(
         name=root.resolve().name,
         classes=classes,
         paths=paths,
         labels=np.array(labels, np.int64),
-        groups=np.unique(names, return_inverse=True)[1].astype(np.int64),
+        groups=_number(patients),
+        patients=[patient and patient_digest(patient, salt) for patient in patients],
         rows=rows,
         without_manifest=tuple(without_manifest),
         sha256=whole.hexdigest(),
     )
+
+
+def _class_folders(root: Path, classes: Sequence[str] | None) -> list[Path]:
+    folders = sorted(
+        p for p in root.iterdir() if p.is_dir() and p.name[0] != "." and p.name != "__MACOSX"
+    )
+    if classes is None and len(folders) < 2:
+        raise InputError(
+            f"{root}: needs two or more class folders, has {len(folders)}; "
+            "build_covid_dataset.py and sample_kaggle_dataset.py make them"
+        )
+    if classes is not None:
+        known = ", ".join(classes)
+        if not folders:
+            raise InputError(f"{root}: holds no class folder; the model's classes are {known}")
+        for folder in folders:
+            if folder.name not in classes:
+                raise InputError(f"{folder}: is no class of the model; its classes are {known}")
+    return folders
+
+
+def _unlisted(path: Path, salt: bytes) -> tuple[Row, str]:
+    """A row for an image that no manifest names, and its patient, "" if that is not known."""
+    row = Row(path.name, "", str(path), "")
+    if not is_dicom(path):
+        return row, ""
+    from covidxray.dicom import read_header  # pydicom is slow to import, and seldom needed
+
+    header = read_header(path)
+    digest = header.patient and patient_digest(header.patient, salt)
+    row = replace(row, source="dicom", patient_id=digest, view=header.view)
+    return replace(row, age=header.age, sex=header.sex), header.patient
+
+
+def _number(patients: list[str]) -> np.ndarray:
+    """Number patients from 0 in the order in which they come; each "" is another one."""
+    numbers: dict[str | int, int] = {}
+    keys = (patient or index for index, patient in enumerate(patients))
+    return np.array([numbers.setdefault(key, len(numbers)) for key in keys], np.int64)
 
 
 def _refuse_mixture(rows: list[Row], paths: list[Path]) -> None:

@@ -1,27 +1,67 @@
 """Any image file -> uint8 RGB (224, 224, 3)."""
 
+import re
 import warnings
 from pathlib import Path
 
 import cv2
 import imagehash
 import numpy as np
+from imutils import paths as imutils_paths
 from PIL import Image, ImageOps
 
 from covidxray.errors import InputError
 
 SIZE = 224
 EXTENSIONS = (".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".gif", ".webp")
+DICOM_EXTENSIONS = (".dcm", ".dicom")
+# Without its preamble a DICOM file begins with a tag of group 2 or 8: explicitly with its type (two
+# capitals), or implicitly with a length, which is short or, for a group's length, followed by 8.
+BARE_DICOM = re.compile(
+    rb"[\x02\x08]\0[\0-\x1f]\0[A-Z]{2}|\x08\0[\x01-\x1f]\0.\0\0\0|\x08\0\0\0\x04\0\0\0....\x08\0",
+    re.DOTALL,
+)
 # One picture at another size and JPEG quality differs in at most 8 of the 256 bits of its hash, the
 # pictures of two patients in at least 44 (benchmarks/duplicate_distance.py, 599 real radiographs).
 DUPLICATE_BITS = 24
+
+
+def list_images(folder: Path, recursive: bool = False) -> list[Path]:
+    """Find images by extension, and DICOM files by content where the extension says nothing.
+
+    Hidden files and folders, `__MACOSX` and DICOMDIR, a table of contents, are passed over.
+
+    Returns:
+        Paths in `folder`, or also in the folders below it, sorted.
+    """
+    found = []
+    for path in map(Path, imutils_paths.list_files(folder)):
+        parts = path.relative_to(folder).parts
+        if len(parts) > 1 and not recursive:
+            continue
+        if any(part.startswith(".") or part in ("__MACOSX", "DICOMDIR") for part in parts):
+            continue
+        if path.suffix.lower() in EXTENSIONS + DICOM_EXTENSIONS or is_dicom(path):
+            found.append(path)
+    return sorted(found)
+
+
+def is_dicom(path: Path) -> bool:
+    """Whether a file is DICOM by its first bytes, with or without the preamble."""
+    try:
+        with open(path, "rb") as file:
+            start = file.read(132)
+    except OSError:
+        return False
+    return start[128:] == b"DICM" or BARE_DICOM.match(start) is not None
 
 
 def read_image(path: Path, size: int = SIZE) -> np.ndarray:
     """Decode an image and squeeze it to a square, as the tutorial does.
 
     Grey, palette, alpha and CMYK become RGB; more than 8 bits are stretched from the darkest to the
-    brightest pixel; the EXIF orientation is applied.
+    brightest pixel; the EXIF orientation is applied. A DICOM file, whatever its name, is shown as a
+    viewer shows it (`dicom.read_pixels`).
 
     Returns:
         uint8 array of shape (size, size, 3), RGB.
@@ -29,33 +69,46 @@ def read_image(path: Path, size: int = SIZE) -> np.ndarray:
     Raises:
         InputError: the file is not a whole image that can be decoded.
     """
+    if is_dicom(path):
+        from covidxray import dicom  # pydicom takes longer to import than --help may take
+
+        pixels = dicom.read_pixels(path)
+    else:
+        pixels = _decode(path)
+    shrink = pixels.shape[0] >= size and pixels.shape[1] >= size
+    interpolation = cv2.INTER_AREA if shrink else cv2.INTER_LINEAR
+    return cv2.resize(pixels, (size, size), interpolation=interpolation)
+
+
+def _decode(path: Path) -> np.ndarray:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("error", Image.DecompressionBombWarning)
             with Image.open(path) as image:
                 image.load()
                 image = ImageOps.exif_transpose(image)
-                pixels = _eight_bit_rgb(image)
+                return _eight_bit_rgb(image)
     except (OSError, ValueError, SyntaxError, MemoryError, Image.DecompressionBombError) as error:
         raise InputError(f"{path}: is not an image that can be decoded; remove it") from error
     except Image.DecompressionBombWarning as error:
         raise InputError(f"{path}: has too many pixels; scale it down") from error
-    shrink = pixels.shape[0] >= size and pixels.shape[1] >= size
-    interpolation = cv2.INTER_AREA if shrink else cv2.INTER_LINEAR
-    return cv2.resize(pixels, (size, size), interpolation=interpolation)
 
 
 def _eight_bit_rgb(image: Image.Image) -> np.ndarray:
     if image.mode[0] in "IF":  # 16-bit and 32-bit grey, which Pillow would clip at 255
         grey = np.asarray(image, dtype=np.float64)
-        low, high = grey.min(), grey.max()
-        grey = (grey - low) * (255 / max(high - low, 1e-9))
-        return np.repeat(grey.round().astype(np.uint8)[..., None], 3, axis=2)
+        return np.repeat(eight_bits(grey, grey.min(), grey.max())[..., None], 3, axis=2)
     if "A" in image.getbands() or "transparency" in image.info:
         image = image.convert("RGBA")
         ground = Image.new("RGBA", image.size, "black")
         image = Image.alpha_composite(ground, image)
     return np.asarray(image.convert("RGB"))
+
+
+def eight_bits(values: np.ndarray, low: float, high: float) -> np.ndarray:
+    """Scale numbers of any shape so that `low` becomes 0 and `high` 255, as uint8."""
+    scaled = (values - low) * (255 / max(high - low, 1e-9))
+    return scaled.round().clip(0, 255).astype(np.uint8)
 
 
 def perceptual_hash(pixels: np.ndarray) -> np.ndarray:

@@ -1,13 +1,18 @@
 """Any image file becomes uint8 RGB (224, 224, 3); what is none is refused."""
 
-import io
-
 import numpy as np
 import pytest
 from PIL import Image
+from test_dicom import save_dicom
 
 from covidxray.errors import InputError
-from covidxray.images import DUPLICATE_BITS, hash_distance, perceptual_hash, read_image
+from covidxray.images import (
+    DUPLICATE_BITS,
+    hash_distance,
+    list_images,
+    perceptual_hash,
+    read_image,
+)
 
 RAMP = np.tile(np.arange(256, dtype=np.uint8), (256, 1))
 
@@ -56,10 +61,29 @@ def test_half_an_image_is_no_image(tmp_path, picture, kind, kept):
 def test_the_hash_survives_another_size_and_quality_but_not_another_picture(tmp_path, picture):
     (tmp_path / "a.png").write_bytes(picture(1, size=(400, 400)))
     (tmp_path / "b.png").write_bytes(picture(2, size=(400, 400)))
-    file = io.BytesIO()
-    Image.open(tmp_path / "a.png").resize((150, 170)).save(file, "JPEG", quality=50)
-    same = hash_distance(*(perceptual_hash(read_image(p)) for p in (tmp_path / "a.png", file)))
-    other = hash_distance(
-        *(perceptual_hash(read_image(tmp_path / name)) for name in ("a.png", "b.png"))
-    )
-    assert same <= DUPLICATE_BITS < other
+    Image.open(tmp_path / "a.png").resize((150, 170)).save(tmp_path / "c.jpg", quality=50)
+    a, b, c = (perceptual_hash(read_image(tmp_path / name)) for name in ("a.png", "b.png", "c.jpg"))
+    assert hash_distance(a, c) <= DUPLICATE_BITS < hash_distance(a, b)
+
+
+@pytest.fixture
+def tree(tmp_path):
+    """Images and other files, in a folder and below it."""
+    for folder in ("below", ".hidden", "__MACOSX"):
+        (tmp_path / folder).mkdir()
+        (tmp_path / folder / "x.png").touch()
+    for name in ("b.JPG", "a.png", "c.dcm", "manifest.csv", "notes.txt", ".d.png"):
+        (tmp_path / name).touch()
+    for name in ("IM0001", "1.2.840.113", "DICOMDIR"):
+        save_dicom(tmp_path / name, RAMP)
+    return tmp_path
+
+
+def test_images_are_found_by_extension_and_dicom_by_content(tree):
+    names = [path.name for path in list_images(tree)]
+    assert names == ["1.2.840.113", "IM0001", "a.png", "b.JPG", "c.dcm"]
+
+
+def test_images_below_are_found_on_demand_but_not_hidden_ones(tree):
+    more = set(list_images(tree, recursive=True)) - set(list_images(tree))
+    assert more == {tree / "below" / "x.png"}
