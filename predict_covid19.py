@@ -40,7 +40,7 @@ def main() -> None:
 
     from tqdm import tqdm
 
-    from covidxray.images import list_images, read_image
+    from covidxray.images import list_images, read_image, save_png
 
     paths = []
     for path in args.images:
@@ -59,7 +59,7 @@ def main() -> None:
     with quiet_backend():
         from covidxray.classifier import Classifier
         from covidxray.gradcam import central_share
-        from covidxray.plots import overlay, write_png
+        from covidxray.plots import overlay
 
         classifier = Classifier(args.model)
     about = classifier.about
@@ -76,11 +76,13 @@ def main() -> None:
             nonlocal bad
             for path in paths:
                 try:
-                    yield read_image(path)
-                    good.append(path)
+                    image = read_image(path)
                 except InputError as error:
                     bad += 1
                     show(f"error: {error}", sys.stderr)
+                else:
+                    good.append(path)
+                    yield image
                 bar.update()
 
         show(f"{'image':<34}{'class':<12}P({about.positive})  warning")
@@ -93,7 +95,7 @@ def main() -> None:
             picture = None
             if args.explain:
                 picture = args.explain / f"{i + 1:05d}-{path.stem}.png"
-                write_png(picture, overlay(prediction.image, prediction.heat))
+                save_png(picture, overlay(prediction.image, prediction.heat))
             numbers = round(float(probability), 6), round(prediction.distance, 4)
             centre = central_share(prediction.heat)
             heat = round(centre, 4) if centre == centre else None
@@ -108,11 +110,11 @@ def open_tables(stack: ExitStack, csv_path: Path | None, json_path: Path | None)
     table = document = None
     if csv_path:
         part = stack.enter_context(whole_file(csv_path))
-        table = csv.writer(stack.enter_context(open(part, "w", newline="", encoding="utf-8")))
+        table = csv.writer(stack.enter_context(part.open("w", newline="", encoding="utf-8")))
         table.writerow(COLUMNS)
     if json_path:
         part = stack.enter_context(whole_file(json_path))
-        document = stack.enter_context(open(part, "w", encoding="utf-8"))
+        document = stack.enter_context(part.open("w", encoding="utf-8"))
         document.write("[")
         stack.callback(document.write, "\n]\n")
     separator = "\n"

@@ -47,6 +47,14 @@ def existing_folder(text: str) -> Path:
     return path
 
 
+def class_folder(text: str) -> tuple[str, Path]:
+    """A type for argparse: CLASS=DIR, a class's name and a folder that is there."""
+    name, separator, folder = text.partition("=")
+    if not name or not separator:
+        raise argparse.ArgumentTypeError(f"{text}: must be CLASS=DIR, such as normal=our-normals")
+    return name, existing_folder(folder)
+
+
 def info(message: str) -> None:
     """Progress, on stderr, as the tutorial writes it."""
     print(f"[INFO] {message}", file=sys.stderr, flush=True)

@@ -11,6 +11,7 @@ from covidxray.errors import InputError
 from covidxray.files import sha256_of
 from covidxray.images import is_dicom, list_images
 from covidxray.manifest import Row, read_manifest
+from covidxray.splits import merge_duplicates
 
 
 @dataclass(frozen=True)
@@ -55,6 +56,29 @@ class Dataset:
         images = " + ".join(f"{n} {name}" for n, name in counts if n)
         return f"{self.name}: {images} images, {len(np.unique(self.groups))} patients"
 
+    def index(self, positive: str) -> int:
+        """The label of a class.
+
+        Raises:
+            InputError: there is no such class.
+        """
+        if positive not in self.classes:
+            found = ", ".join(self.classes)
+            raise InputError(f"{self.name}: no class {positive}; --positive takes {found}")
+        return self.classes.index(positive)
+
+    def merge(self, hashes: np.ndarray) -> tuple["Dataset", int]:
+        """Make one of all patients who share a picture (`splits.merge_duplicates`).
+
+        Args:
+            hashes: (N, 4) uint64 perceptual hashes.
+
+        Returns:
+            The data set with those groups, and how many images have a copy under another patient.
+        """
+        groups, copies = merge_duplicates(self.groups, hashes)
+        return replace(self, groups=groups), copies
+
     def names(self, indices: Iterable[int]) -> list[str]:
         """Images as class/file, the same on every machine."""
         return [f"{self.classes[self.labels[i]]}/{self.paths[i].name}" for i in indices]
@@ -74,7 +98,13 @@ def patient_digest(patient: str, salt: bytes) -> str:
     return hashlib.blake2b(patient.encode(), key=salt, digest_size=16).hexdigest()
 
 
-def load_dataset(root: Path, salt: bytes, *, classes: Sequence[str] | None = None) -> Dataset:
+def load_dataset(
+    root: Path,
+    salt: bytes,
+    *,
+    classes: Sequence[str] | None = None,
+    added: Sequence[tuple[str, Path]] = (),
+) -> Dataset:
     """Read `root`'s class folders; hidden files and folders are passed over.
 
     A patient is known by source and patient id, or by a DICOM file's Patient ID, in whichever class
@@ -85,6 +115,7 @@ def load_dataset(root: Path, salt: bytes, *, classes: Sequence[str] | None = Non
         salt: of the patients' digests (`patient_digest`); nothing else depends on it.
         classes: a model's classes; one or more of them must be there as folders, and no other.
             None: the folders are the classes, two or more.
+        added: a class and a folder of more images of it, each.
 
     Raises:
         InputError: too few classes or an unknown one, a class without images, a manifest that does
@@ -97,7 +128,10 @@ def load_dataset(root: Path, salt: bytes, *, classes: Sequence[str] | None = Non
     rows: list[Row] = []
     patients: list[str] = []
     without_manifest = []
-    for folder in folders:
+    for name, _ in added:
+        if name not in classes:
+            raise InputError(f"{root}: no class {name} to add to; there are {', '.join(classes)}")
+    for name, folder in [*((folder.name, folder) for folder in folders), *added]:
         manifest = read_manifest(folder)
         images = list_images(folder)
         if not images:
@@ -115,7 +149,7 @@ def load_dataset(root: Path, salt: bytes, *, classes: Sequence[str] | None = Non
             if row.sha256 not in ("", digest):
                 raise InputError(f"{path}: is not the image of its manifest; build it again")
             paths.append(path)
-            labels.append(classes.index(folder.name))
+            labels.append(classes.index(name))
             rows.append(replace(row, sha256=digest))
             patients.append(patient)
         if not manifest and "" in patients[-len(images) :]:

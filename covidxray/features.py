@@ -11,17 +11,23 @@ import numpy as np
 from tqdm import tqdm
 
 from covidxray.backbone import FEATURES
-from covidxray.images import perceptual_hash, read_image
+from covidxray.clues import Clue, measure
+from covidxray.images import read_image
 
 BATCH = 16  # images per forward pass: the rate no longer rises beyond, the memory does
 
 
 @dataclass(frozen=True)
 class Features:
-    """`views` (N, 1 + V, 512) float32, the clean view first; `hashes` (N, 4) uint64."""
+    """`views` (N, 1 + V, 512) float32, the clean view first; `clues` N, for the audit."""
 
     views: np.ndarray
-    hashes: np.ndarray
+    clues: list[Clue]
+
+    @property
+    def hashes(self) -> np.ndarray:
+        """Perceptual hashes, (N, 4) uint64."""
+        return np.stack([clue.hash for clue in self.clues])
 
 
 def rotate(image: np.ndarray, degrees: float) -> np.ndarray:
@@ -52,12 +58,12 @@ def extract(
         InputError: an image cannot be decoded.
     """
     angles = rng.uniform(-rotation, rotation, size=(len(paths), views))
-    hashes = np.empty((len(paths), 4), np.uint64)
+    clues: list[Clue] = []
 
     def every_view() -> Iterator[np.ndarray]:
         for i, path in enumerate(paths):
             image = read_image(path)
-            hashes[i] = perceptual_hash(image)
+            clues.append(measure(path, image))
             yield image
             yield from (rotate(image, angle) for angle in angles[i])
 
@@ -67,7 +73,7 @@ def extract(
         for row, (vector,) in zip(flat, in_batches(backbone, every_view()), strict=True):
             row[:] = vector
             bar.update()
-    return Features(features, hashes)
+    return Features(features, clues)
 
 
 def in_batches(

@@ -73,4 +73,3 @@ def central_share(heat: np.ndarray) -> float:
     edge = round(SIZE * (1 - CENTRE) / 2)
     total = float(heat.sum())
     return float(heat[edge:-edge, edge:-edge].sum()) / total if total else float("nan")
-

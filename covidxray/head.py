@@ -12,6 +12,8 @@ from dataclasses import dataclass
 import keras
 import numpy as np
 
+from covidxray.backbone import Recipe
+
 
 @dataclass(frozen=True)
 class HeadOptions:
@@ -26,6 +28,25 @@ class HeadOptions:
     epochs: int = 25
     batch_size: int = 8
     learning_rate: float = 1e-3
+
+
+def options_for(
+    recipe: Recipe,
+    units: int | None,
+    dropout: float | None,
+    epochs: int,
+    batch_size: int,
+    learning_rate: float,
+) -> HeadOptions:
+    """A recipe's head; None leaves to the recipe what it knows."""
+    return HeadOptions(
+        recipe.units if units is None else units,
+        recipe.dropout if dropout is None else dropout,
+        recipe.l2,
+        epochs,
+        batch_size,
+        learning_rate,
+    )
 
 
 @dataclass(frozen=True)

@@ -11,6 +11,7 @@ from imutils import paths as imutils_paths
 from PIL import Image, ImageOps
 
 from covidxray.errors import InputError
+from covidxray.files import whole_file
 
 SIZE = 224
 EXTENSIONS = (".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".gif", ".webp")
@@ -109,6 +110,12 @@ def eight_bits(values: np.ndarray, low: float, high: float) -> np.ndarray:
     """Scale numbers of any shape so that `low` becomes 0 and `high` 255, as uint8."""
     scaled = (values - low) * (255 / max(high - low, 1e-9))
     return scaled.round().clip(0, 255).astype(np.uint8)
+
+
+def save_png(path: Path, pixels: np.ndarray) -> None:
+    """Write uint8 RGB (H, W, 3) as a PNG file, whole or not at all (`files.whole_file`)."""
+    with whole_file(path) as part:
+        cv2.imwrite(str(part), pixels[..., ::-1])
 
 
 def perceptual_hash(pixels: np.ndarray) -> np.ndarray:

@@ -132,6 +132,21 @@ def decide(probabilities: np.ndarray, positive: int, threshold: float) -> np.nda
     return np.where(probabilities[:, positive] >= threshold, positive, others.argmax(axis=1))
 
 
+def threshold_for(
+    y_score: np.ndarray, y_true: np.ndarray, sensitivity: float
+) -> tuple[float, float]:
+    """The threshold that keeps a sensitivity over all repeats, and the specificity there.
+
+    Args:
+        y_score: (R, N), cross-validated.
+        y_true: (N,) bool.
+        sensitivity: the share of positives to be called, at least.
+    """
+    positives = np.sort(y_score[:, y_true], axis=None)
+    threshold = positives[int(np.floor((1 - sensitivity) * len(positives) + 1e-9))]
+    return float(threshold), float((y_score[:, ~y_true] < threshold).mean())
+
+
 def evaluate(
     y_true: np.ndarray,
     y_pred: np.ndarray,

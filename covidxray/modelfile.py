@@ -98,12 +98,3 @@ def load_model(path: Path) -> tuple[keras.Model, About, Familiarity]:
     except (OSError, ValueError, TypeError, KeyError, zipfile.BadZipFile, NotImplementedError) as e:
         raise InputError(f"{path}: cannot be read as a model; {mend}") from e
     return model, about, familiarity
-
-
-def describe_training(data: Dataset, hashes: np.ndarray, train: np.ndarray) -> dict[str, list[str]]:
-    """The digests of training images `train` (n,) for `About`: of images, copies and patients."""
-    return {
-        "trained_on": [data.rows[i].sha256 for i in train],
-        "hashes": [hashes[i].tobytes().hex() for i in train],
-        "patients": sorted({data.patients[i] for i in train} - {""}),
-    }

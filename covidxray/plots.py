@@ -17,6 +17,7 @@ from sklearn.metrics import roc_curve
 from covidxray.metrics import clopper_pearson
 
 TRAINING, VALIDATION = "#0072b2", "#d55e00"  # a pair that the colour-blind can tell apart
+HEAT = 0.65  # opacity of the hottest pixel over the X-ray
 BINS = np.linspace(0, 1, 6)  # of the reliability diagram; more would be empty in sets this small
 # Colours are never alone: each line has its own dashes and mark.
 STYLES: tuple[dict[str, Any], ...] = (
@@ -198,3 +199,10 @@ def _picture(figure: Figure, alt: str) -> Picture:
     with matplotlib.rc_context({"svg.hashsalt": "covidxray"}):  # the same picture, the same bytes
         figure.savefig(file, format="svg", metadata={"Date": None})
     return Picture(file.getvalue(), alt)
+
+
+def overlay(image: np.ndarray, heat: np.ndarray) -> np.ndarray:
+    """An image, uint8 RGB (H, W, 3), with heat (H, W) from 0 to 1 upon it; no heat, no colour."""
+    colour = 255 * matplotlib.colormaps["inferno"](heat)[..., :3]
+    opacity = HEAT * heat[..., None]
+    return (image * (1 - opacity) + colour * opacity).round().astype(np.uint8)

@@ -10,7 +10,6 @@ from typing import Any
 
 import cv2
 import jinja2
-import matplotlib
 import numpy as np
 
 from covidxray import claim, plots
@@ -20,8 +19,7 @@ from covidxray.files import whole_file
 from covidxray.manifest import read_exclusions
 from covidxray.metrics import Estimate, Evaluation
 from covidxray.plots import Scored
-
-HEAT = 0.65  # opacity of the hottest pixel over the X-ray
+from covidxray.validation import Subgroup
 
 
 @dataclass(frozen=True)
@@ -44,19 +42,6 @@ class Case:
     called: str
     probability: float
     centre: float
-
-
-@dataclass(frozen=True)
-class Subgroup:
-    """Images that share a property, such as kind "sex" and value "F"; None where undefined."""
-
-    kind: str
-    value: str
-    n: int
-    positives: int
-    sensitivity: Estimate | None
-    specificity: Estimate | None
-    auc: Estimate | None
 
 
 @dataclass(frozen=True)
@@ -111,7 +96,10 @@ def render(content: Content) -> str:
         pictures=_pictures(content),
         called=[f"called {name}" for name in content.classes],
         per_class=_per_class(content),
-        cases=[(case, *map(_jpeg, (case.image, _overlay(case)))) for case in content.cases],
+        cases=[
+            (case, _jpeg(case.image), _jpeg(plots.overlay(case.image, case.heat)))
+            for case in content.cases
+        ],
         traits=_traits(content.data),
         licences=Counter((row.source, row.license) for row in content.data.rows).most_common(),
         topics=claim.TOPICS,
@@ -126,6 +114,7 @@ def count_exclusions(data: Dataset) -> list[tuple[str, str, int]]:
     return [
         (name, reason, n)
         for name in data.classes
+        if name in folders
         for reason, n in Counter(reason for _, reason in read_exclusions(folders[name])).items()
     ]
 
@@ -194,13 +183,6 @@ def _number(text: str) -> float | None:
     except ValueError:
         return None
     return value if math.isfinite(value) else None
-
-
-def _overlay(case: Case) -> np.ndarray:
-    heat = case.heat.clip(0, 1)
-    colour = 255 * matplotlib.colormaps["inferno"](heat)[..., :3]
-    opacity = HEAT * heat[..., None]
-    return (case.image * (1 - opacity) + colour * opacity).round().astype(np.uint8)
 
 
 def _jpeg(rgb: np.ndarray) -> str:

@@ -1,0 +1,139 @@
+"""What a run found, gathered for the terminal, for JSON and for the report."""
+
+import json
+import math
+import platform
+import textwrap
+from dataclasses import dataclass, field
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from covidxray.audit import Audit
+from covidxray.classifier import Prediction
+from covidxray.dataset import Dataset
+from covidxray.files import whole_file
+from covidxray.gradcam import NOTE, central_share
+from covidxray.metrics import Estimate
+from covidxray.modelfile import About
+from covidxray.report import Case
+
+PACKAGES = ("keras", "tensorflow", "numpy", "opencv-python", "pillow", "scikit-learn")
+DRAWINGS = "These images are drawings: the numbers say nothing about COVID-19."
+SHOWN = 4  # cases of each kind in the gallery
+
+
+def versions() -> dict[str, str]:
+    """The versions that numbers depend on."""
+    return {"python": platform.python_version()} | {name: version(name) for name in PACKAGES}
+
+
+def describe_data(data: Dataset) -> dict[str, Any]:
+    """A data set's facts for JSON."""
+    return {
+        "name": data.name,
+        "classes": data.classes,
+        "sha256": data.sha256,
+        "images": np.bincount(data.labels, minlength=len(data.classes)),
+        "patients": len(np.unique(data.groups)),
+        "synthetic": data.synthetic,
+    }
+
+
+def write_json(path: Path, results: dict[str, Any]) -> None:
+    """Write results, NumPy arrays and paths among them, as JSON; whole or not at all."""
+    text = json.dumps(
+        results, indent=1, default=lambda x: x.tolist() if hasattr(x, "tolist") else str(x)
+    )
+    with whole_file(path) as part:
+        part.write_text(text, encoding="utf-8")
+
+
+def compare(name: str, auc: Estimate | None, audit: Audit) -> str:
+    """The model's area beside the strongest shortcut's, in a sentence."""
+    best = audit.best
+    shortcut = f"{best.what} alone reaches {_short(best.auc)}"
+    if auc is None:
+        return f"Of the shortcuts, {shortcut}."
+    sentence = f"The model's {name} AUC is {_short(auc)}; {shortcut}."
+    if audit.alarm and best.auc.value >= auc.low:
+        sentence += " The shortcut does as well: the model need not have looked at a lung."
+    return sentence
+
+
+def format_shortcut(audit: Audit, sentence: str) -> str:
+    """The shortcut's lines on the terminal, in 80 columns."""
+    lines = [f"best shortcut auc: {audit.best.auc}  {audit.best.name}"]
+    return "\n".join([*lines, *textwrap.wrap(sentence, 80), *textwrap.wrap(audit.verdict, 80)])
+
+
+def _short(value: Estimate) -> str:
+    return f"{value.value:.2f} ({value.low:.2f} to {value.high:.2f})"
+
+
+def model_card(about: About) -> dict[str, str]:
+    """A model's facts in words."""
+    return {
+        "classes": ", ".join(about.classes),
+        "positive class": f"{about.positive}, from a probability of {about.threshold:.3f}",
+        "recipe": about.recipe,
+        "trained on": f"{len(about.trained_on)} images"
+        + (" (drawings)" if about.synthetic else ""),
+        **about.card,
+        "intended for": "learning and research; never for patients",
+    }
+
+
+@dataclass
+class Gallery:
+    """The surest right and wrong cases of a stream of predictions, and the mean share of heat in
+    the central part of the picture."""
+
+    classes: tuple[str, ...]
+    positive: int
+    right: list[tuple[float, Case]] = field(default_factory=list)
+    wrong: list[tuple[float, Case]] = field(default_factory=list)
+    shares: list[float] = field(default_factory=list)
+
+    def add(self, name: str, truth: int, prediction: Prediction) -> None:
+        """Offer one case for the gallery."""
+        centre = central_share(prediction.heat)
+        if not math.isnan(centre):
+            self.shares.append(centre)
+        sure = float(prediction.probabilities[prediction.label])
+        chosen = self.right if truth == prediction.label else self.wrong
+        if len(chosen) == SHOWN and sure <= chosen[-1][0]:
+            return
+        probability = float(prediction.probabilities[self.positive])
+        called = self.classes[prediction.label]
+        case = Case(
+            name,
+            prediction.image,
+            prediction.heat,
+            self.classes[truth],
+            called,
+            probability,
+            centre,
+        )
+        chosen.append((sure, case))
+        chosen.sort(key=lambda pair: -pair[0])
+        del chosen[SHOWN:]
+
+    @property
+    def cases(self) -> list[Case]:
+        """The wrong ones first."""
+        return [case for _, case in self.wrong + self.right]
+
+    @property
+    def centre(self) -> float | None:
+        """Mean share of heat in the central part; None if no image had any heat."""
+        return float(np.mean(self.shares)) if self.shares else None
+
+    @property
+    def note(self) -> str:
+        """What the mean share is, and what an even heat would give."""
+        if self.centre is None:
+            return NOTE
+        return f"On average {self.centre:.0%} of the heat lies in the central part. {NOTE}"
