@@ -112,7 +112,7 @@ def main() -> None:
 
     info("looking for shortcuts...")
     shortcuts = audit(data, features.clues, positive, np.random.default_rng(args.seed))
-    sentence = summary.compare("cross-validated", repeated and repeated.scores.auc, shortcuts)
+    sentence = summary.compare("cross-validated ", repeated and repeated.scores.auc, shortcuts)
     print(summary.format_shortcut(shortcuts, sentence))
 
     info("saving plot, model and metrics...")

@@ -1,8 +1,8 @@
 """Is a picture like those that a model was trained on? No Keras here.
 
-A distance in feature space finds what is plainly something else: CT slices, photographs, most
-lateral views. It does not find another hospital (docs/measurements.md has the rates), so silence
-is no promise that a model works there.
+A distance in feature space finds what is plainly something else: CT slices, photographs, half of
+the lateral views. It does not find another hospital (docs/measurements.md has the rates), so
+silence is no promise that a model works there.
 """
 
 from dataclasses import dataclass
@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 
 QUANTILE = 0.95  # of the training patients' own distances, each measured by the others
-COMPONENTS = 30
+COMPONENTS = 10
 FOLDS = 5
 COLOUR = 15.0  # mean difference of a pixel's largest and smallest channel, of 255
 CONTRAST = 5.0  # standard deviation of grey, of 255
@@ -18,22 +18,21 @@ CONTRAST = 5.0  # standard deviation of grey, of 255
 
 @dataclass(frozen=True)
 class Familiarity:
-    """Mahalanobis distance in the leading principal components of training features' logarithms.
-
-    `mean` and `scale` (D,), `axes` (K, D), `spread` (K,) and `limit`, all float32: a distance
-    beyond the limit is one that 5 % of training patients have when the others measure it.
+    """What training features have in common: `mean` and `scale` (D,) of their logarithms and their
+    leading principal components, `axes` (K, D). The distance of an image is how much of it these
+    do not account for; beyond `limit` are 5 % of training patients when the others measure them.
     """
 
     mean: np.ndarray
     scale: np.ndarray
     axes: np.ndarray
-    spread: np.ndarray
     limit: np.ndarray
 
     def distance(self, features: np.ndarray) -> np.ndarray:
         """Distances (n,) of features (n, D)."""
-        along = ((np.log1p(features) - self.mean) / self.scale) @ self.axes.T
-        return np.sqrt(np.square(along / self.spread).mean(axis=1))
+        x = (np.log1p(features) - self.mean) / self.scale
+        rest = x - (x @ self.axes.T) @ self.axes
+        return np.sqrt(np.square(rest).mean(axis=1))
 
 
 def fit_familiarity(
@@ -53,10 +52,9 @@ def fit_familiarity(
 def _fit(features: np.ndarray) -> Familiarity:
     logs = np.log1p(features)
     mean, scale = logs.mean(axis=0), np.maximum(logs.std(axis=0), 1e-6)
-    _, values, axes = np.linalg.svd((logs - mean) / scale, full_matrices=False)
+    axes = np.linalg.svd((logs - mean) / scale, full_matrices=False)[2]
     k = max(1, min(COMPONENTS, len(features) // 4))
-    spread = np.maximum(values[:k] / np.sqrt(len(features)), 1e-6)
-    return Familiarity(mean, scale, axes[:k], spread, np.float32(np.inf))
+    return Familiarity(mean, scale, axes[:k], np.float32(np.inf))
 
 
 def unlike_an_xray(pixels: np.ndarray) -> str:

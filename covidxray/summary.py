@@ -16,9 +16,11 @@ from covidxray.classifier import Prediction
 from covidxray.dataset import Dataset
 from covidxray.files import whole_file
 from covidxray.gradcam import NOTE, central_share
-from covidxray.metrics import Estimate
+from covidxray.metrics import CrossValidation, Estimate, Evaluation
 from covidxray.modelfile import About
-from covidxray.report import Case
+from covidxray.plots import Scored
+from covidxray.report import Case, Content, count_exclusions
+from covidxray.validation import Validation
 
 PACKAGES = ("keras", "tensorflow", "numpy", "opencv-python", "pillow", "scikit-learn")
 DRAWINGS = "These images are drawings: the numbers say nothing about COVID-19."
@@ -57,7 +59,7 @@ def compare(name: str, auc: Estimate | None, audit: Audit) -> str:
     shortcut = f"{best.what} alone reaches {_short(best.auc)}"
     if auc is None:
         return f"Of the shortcuts, {shortcut}."
-    sentence = f"The model's {name} AUC is {_short(auc)}; {shortcut}."
+    sentence = f"The model's {name}AUC is {_short(auc)}; {shortcut}."
     if audit.alarm and best.auc.value >= auc.low:
         sentence += " The shortcut does as well: the model need not have looked at a lung."
     return sentence
@@ -137,3 +139,51 @@ class Gallery:
         if self.centre is None:
             return NOTE
         return f"On average {self.centre:.0%} of the heat lies in the central part. {NOTE}"
+
+
+def shares(scores: Evaluation | CrossValidation, prefix: str = "") -> dict[str, Estimate]:
+    """Accuracy, sensitivity and specificity by name, but for what is undefined."""
+    names = ("accuracy", "sensitivity", "specificity")
+    found = {prefix + name: getattr(scores, name) for name in names}
+    return {name: estimate for name, estimate in found.items() if estimate}
+
+
+def validation_report(
+    data: Dataset,
+    positive: int,
+    probabilities: np.ndarray,
+    result: Validation,
+    gallery: Gallery,
+    about: About,
+    audit: Audit | None,
+    sentence: str,
+) -> Content:
+    """The report of a saved model on other images; `probabilities` (N, C) are of `data`."""
+    headline = {"AUC": result.auc} if result.auc else {}
+    headline |= shares(result.evaluation)
+    if not result.auc and result.false_positive_rate:
+        headline["false-positive rate"] = result.false_positive_rate
+    headline |= result.fixed
+    headline |= {"Brier score": result.calibration.brier}
+    headline |= {"expected calibration error": result.calibration.error}
+    return Content(
+        title=f"A saved model on {data.name}",
+        synthetic=data.synthetic or about.synthetic,
+        positive=about.positive,
+        classes=data.classes,
+        headline=headline,
+        sentence=sentence,
+        evaluation=result.evaluation,
+        evaluated="this data set",
+        scored=[Scored("this data set", data.labels == positive, probabilities[:, positive])],
+        history=None,
+        audit=audit,
+        cases=gallery.cases,
+        heat_note=gallery.note,
+        subgroups=result.subgroups,
+        data=data,
+        exclusions=count_exclusions(data),
+        notes={},
+        model=model_card(about),
+        limits=[],
+    )

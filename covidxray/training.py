@@ -169,11 +169,11 @@ def write_report(path: Path, run: Run, model: Path) -> None:
         gallery.add(data.names([i])[0], data.labels[i], prediction)
     truth = data.labels[once.test] == run.positive
     scored = [Scored("held-out images", truth, once.probabilities[:, run.positive])]
-    headline = _shares(once.scores, "held-out ")
+    headline = summary.shares(once.scores, "held-out ")
     if repeated:
         scored.insert(0, Scored(repeated.method, repeated.is_positive, repeated.probabilities))
         quoted = {"cross-validated AUC": repeated.scores.auc}
-        headline = quoted | _shares(repeated.scores, "cross-validated ") | headline
+        headline = quoted | summary.shares(repeated.scores, "cross-validated ") | headline
     content = report.Content(
         title=f"Training on {data.name}",
         synthetic=data.synthetic,
@@ -196,11 +196,3 @@ def write_report(path: Path, run: Run, model: Path) -> None:
         limits=[],
     )
     report.write_report(path, content)
-
-
-def _shares(
-    scores: metrics.Evaluation | metrics.CrossValidation, prefix: str
-) -> dict[str, metrics.Estimate]:
-    names = ("accuracy", "sensitivity", "specificity")
-    shares = {prefix + name: getattr(scores, name) for name in names}
-    return {name: estimate for name, estimate in shares.items() if estimate}

@@ -1,0 +1,116 @@
+"""Score a saved model on labelled images from elsewhere; one class alone will do."""
+
+import argparse
+from dataclasses import asdict
+from pathlib import Path
+
+from covidxray.cli import DISCLAIMER, existing_folder, info, make_parser, number, quiet_backend, run
+from covidxray.files import check_writable
+
+
+def parse_arguments() -> argparse.Namespace:
+    parser = make_parser(__doc__)
+    add = parser.add_argument
+    add("-m", "--model", required=True, type=Path, help="model that train_covid19.py wrote")
+    folder = "folder of class folders, named as the model's classes; not all need be there"
+    add("-d", "--dataset", required=True, type=existing_folder, help=folder)
+    add("--json", type=Path, metavar="FILE", help="every number, as JSON; None: do not write it")
+    add("--report", type=Path, help="HTML report to write, one file; None: do not")
+    add("--seed", default=42, type=number(int, at_least=0), help="of the resampled intervals")
+    return parser.parse_args()
+
+
+def main() -> None:
+    args = parse_arguments()
+    for path in filter(None, (args.json, args.report)):
+        check_writable(path)
+
+    info("loading model...")
+    import numpy as np
+    from tqdm import tqdm
+
+    from covidxray.audit import audit
+    from covidxray.clues import measure
+    from covidxray.dataset import load_dataset
+    from covidxray.images import read_image
+    from covidxray.validation import describe, format_validation, validate
+
+    with quiet_backend():
+        from covidxray import summary
+        from covidxray.classifier import Classifier
+
+        classifier = Classifier(args.model)
+    about, positive = classifier.about, classifier.positive
+    data = load_dataset(args.dataset, bytes.fromhex(about.salt), classes=about.classes)
+    print(data)
+    print(f"model: {args.model}, {about.card['data set']}")
+    for name in data.without_manifest:
+        info(f"{name} has no manifest.csv: each image is taken for a patient of its own")
+    if data.synthetic != about.synthetic:
+        print("A model of drawings on real images, or the reverse: the numbers say nothing.")
+
+    clues = []
+
+    def images():
+        for path in tqdm(data.paths, desc="VGG16", unit="image"):
+            pixels = read_image(path)
+            clues.append(measure(path, pixels))
+            yield pixels
+
+    probabilities = np.empty((len(data), len(about.classes)))
+    warnings: list[str] = []
+    gallery = summary.Gallery(about.classes, positive)
+    for i, prediction in enumerate(classifier.predict(images())):
+        probabilities[i] = prediction.probabilities
+        warnings.append(prediction.warning)
+        gallery.add(data.names([i])[0], data.labels[i], prediction)
+
+    hashes = np.array([clue.hash for clue in clues])
+    seen = about.trained_images(data, hashes)
+    known = about.trained_patients(data)
+    if seen.any() or known.any():
+        others = int((known & ~seen).sum())
+        print(
+            f"TRAINED ON: {seen.sum()} of these images were trained on, and {others} more are of\n"
+            "patients trained on. The numbers are too good by them; see the subgroups."
+        )
+    data, copies = data.merge(hashes)
+    flagged = sum(map(bool, warnings))
+    print(f"unlike the training images: {flagged} of {len(data)}")
+
+    rng = np.random.default_rng(args.seed)
+    parts = describe(data.rows, seen | known)
+    scoring = data.classes, positive, about.threshold, data.groups, parts, rng
+    result = validate(data.labels, probabilities, *scoring)
+    print(f"\nat the stored threshold, {about.threshold:.3f}:\n")
+    print(format_validation(result, data.classes))
+    shortcuts, sentence = None, ""
+    if result.auc:
+        shortcuts = audit(data, clues, positive, np.random.default_rng(args.seed))
+        sentence = summary.compare("", result.auc, shortcuts)
+        print(summary.format_shortcut(shortcuts, sentence))
+
+    if args.json:
+        results = {
+            "dataset": summary.describe_data(data) | {"copies_across_patients": copies},
+            "model": {"file": args.model.name, **summary.model_card(about)},
+            "trained_on": {"images": seen.sum(), "of_patients": known.sum()},
+            "unlike_the_training_images": flagged,
+            "heat_in_centre": gallery.centre,
+            **asdict(result),
+            "shortcuts": shortcuts and asdict(shortcuts),
+            "versions": summary.versions(),
+        }
+        summary.write_json(args.json, results)
+    if args.report:
+        from covidxray import report
+
+        content = summary.validation_report(
+            data, positive, probabilities, result, gallery, about, shortcuts, sentence
+        )
+        report.write_report(args.report, content)
+    print(f"\n{DISCLAIMER}")
+
+
+if __name__ == "__main__":
+    run(main)
