@@ -5,7 +5,7 @@ the lateral views. It does not find another hospital (docs/measurements.md has t
 silence is no promise that a model works there.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -46,7 +46,7 @@ def fit_familiarity(
         distances[fold == k] = _fit(features[fold != k]).distance(features[fold == k])
     whole = _fit(features)
     limit = np.float32(np.quantile(distances, QUANTILE))
-    return Familiarity(whole.mean, whole.scale, whole.axes, whole.spread, limit)
+    return replace(whole, limit=limit)
 
 
 def _fit(features: np.ndarray) -> Familiarity:

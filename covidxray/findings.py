@@ -61,7 +61,7 @@ class Findings:
         if self.pneumonia:
             notes.append(
                 f"{len(self.pneumonia)} images of a normal class are pneumonia by their own names, "
-                f"{self.pneumonia[0]} for one."
+                f"{self.pneumonia[0]} for one. sample_kaggle_dataset.py leaves such files out."
             )
         if self.shared_patients:
             notes.append(f"{self.shared_patients} patients have images in both classes.")
