@@ -57,6 +57,7 @@ def fit_baselines(
     y_true: np.ndarray,
     groups: np.ndarray,
     rng: np.random.Generator,
+    permutations: int = PERMUTATIONS,
 ) -> list[Baseline]:
     """Cross-validate and test each kind of clue, in the order given.
 
@@ -65,6 +66,7 @@ def fit_baselines(
         y_true: bool (N,), both values with two patients or more.
         groups: (N,) patients.
         rng: decides folds, permutations and resampling.
+        permutations: how many decide the p-value.
     """
     groups = np.unique(groups, return_inverse=True)[1]
     folds = folds_for(y_true, groups)
@@ -72,7 +74,7 @@ def fit_baselines(
     drawn = splits.repeated_folds(y_true.astype(int), groups, folds, REPEATS, rng)
     for k, (repeat, _, test) in enumerate(drawn):
         fold[repeat, test] = k % folds
-    exchanges = [exchange_patients(groups, rng) for _ in range(PERMUTATIONS)]
+    exchanges = [exchange_patients(groups, rng) for _ in range(permutations)]
     taken = np.array([np.arange(len(groups)), *exchanges])  # the first leaves all as it is
     labels = np.repeat(y_true[taken], REPEATS, axis=0)
     fold = fold[:, taken].swapaxes(0, 1).reshape(labels.shape)
@@ -85,7 +87,7 @@ def fit_baselines(
         Baseline(
             name,
             _interval(y_true, score[:REPEATS], groups, rng),
-            float(1 + (luck >= area[0]).sum()) / (1 + PERMUTATIONS),
+            float(1 + (luck >= area[0]).sum()) / (1 + permutations),
         )
         for name, score, area in zip(features, scores, areas, strict=True)
     ]

@@ -38,6 +38,7 @@ class Record:
     sex: str
     license: str
     url: str
+    location: str
 
     @property
     def findings(self) -> tuple[str, ...]:
@@ -100,6 +101,7 @@ def _record(cells: dict[str, str]) -> Record:
         sex=cell("sex"),
         license=cell("license"),
         url=cell("url"),
+        location=cell("location"),
     )
 
 

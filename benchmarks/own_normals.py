@@ -1,0 +1,68 @@
+"""How many of a hospital's own normals does a model need, and what do they cost elsewhere?
+
+    python benchmarks/own_normals.py --covid covid-chestxray-dataset --kaggle chest_xray \\
+        --nih nih-normal
+
+100 COVID-19 images train beside 50 controls and 50 normals of another source; then 0 to 50 normals
+of the new source are added, as `train_covid19.py --add normal=DIR` does. Threshold 0.5. The tests
+are images not trained on. In brackets: the middle 95 % of draws.
+"""
+
+import argparse
+
+import numpy as np
+from pool import Pool, add_sources, draw_patients, features, read_pool, spread, turned
+from recipes import log_odds
+from sklearn.metrics import roc_auc_score
+
+from covidxray.backbone import RECIPES
+from covidxray.head import fit_heads, options_for
+
+ADDED = (0, 5, 10, 25, 50)
+
+
+def curve(pool: Pool, views: np.ndarray, new: str, known: str, draws: int, seed: int):
+    """Per number added: false positives there, sensitivity, AUC against controls; (draws, 3)."""
+    labels = (pool.kind == "covid").astype(int)
+    jobs = []
+    for draw in range(draws):
+        rng = np.random.default_rng((seed, draw))
+        kinds = (("covid", 100), ("control", 50), (known, 50))
+        base = np.concatenate([draw_patients(pool, kind, n, rng) for kind, n in kinds])
+        own = draw_patients(pool, new, max(ADDED), rng)
+        jobs += [np.concatenate([base, own[:n]]) for n in ADDED]
+    options = options_for(RECIPES["portable"], None, None, 25, 8, 1e-3)
+    heads = fit_heads(views, labels, jobs, options, np.random.default_rng(seed))
+    found = {n: [] for n in ADDED}
+    for fit in range(len(jobs)):
+        # The same images test every step of one draw: those that no step trains on.
+        used = jobs[fit // len(ADDED) * len(ADDED) + len(ADDED) - 1]
+        unseen = {
+            kind: pool.of(kind)[~np.isin(pool.groups[pool.of(kind)], pool.groups[used])]
+            for kind in (new, "covid", "control")
+        }
+        scores = {k: log_odds(heads.predict(views[i, 0], fit)) for k, i in unseen.items()}
+        truth = np.repeat([1, 0], [len(scores["covid"]), len(scores["control"])])
+        area = roc_auc_score(truth, np.r_[scores["covid"], scores["control"]])
+        rates = (scores[new] >= 0).mean(), (scores["covid"] >= 0).mean()
+        found[ADDED[fit % len(ADDED)]].append((*rates, area))
+    return {n: np.array(values) for n, values in found.items()}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    add_sources(parser)
+    args = parser.parse_args()
+    pool = read_pool(args)
+    stacks = features(args, pool, "clean"), features(args, pool, "turned", turned)
+    views = np.stack([stack["block4_conv3", 3] for stack in stacks], axis=1)
+    print("| new source | own normals added | false positives there | sensitivity "
+          "| AUC against controls |")  # fmt: skip
+    print("|" + " --- |" * 5)
+    for new, known in (("nih", "normal"), ("normal", "nih")):
+        for n, values in curve(pool, views, new, known, args.draws, args.seed).items():
+            print(f"| {new} | {n} | " + " | ".join(map(spread, values.T)) + " |", flush=True)
+
+
+if __name__ == "__main__":
+    main()

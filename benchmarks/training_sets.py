@@ -1,0 +1,125 @@
+"""What does a model do elsewhere that was trained on the tutorial's images, and on better ones?
+
+    python benchmarks/training_sets.py --covid covid-chestxray-dataset --kaggle chest_xray \\
+        --nih nih-normal --tutorial tutorial-normal --metadata 2020-03-11.csv
+
+Models as train_covid19.py makes them. `--draws` times a training set is drawn (the tutorial's own
+is always the same), cross-validated by patient, and the model trained on all of it is shown images
+that it was not trained on, at its threshold of 0.5. In brackets: the middle 95 % of draws.
+"""
+
+import argparse
+from pathlib import Path
+
+import numpy as np
+from pool import Pool, add_sources, draw_patients, features, read_pool, spread, turned
+
+from covidxray import splits
+from covidxray.backbone import RECIPES
+from covidxray.baselines import fit_baselines
+from covidxray.clues import designs
+from covidxray.head import fit_heads, options_for
+from covidxray.metrics import auc
+from covidxray.sources import cohen
+
+REPEATS = 2
+POOLED = {"portable": ("block4_conv3", 3), "tutorial": ("block5_pool", 1)}
+TESTS = ("nih", "normal", "pneumonia", "control")
+
+
+def training_set(name: str, pool: Pool, tutorial: set[str], rng: np.random.Generator) -> np.ndarray:
+    """Indices of one draw of a training set."""
+
+    def negatives(*wanted: tuple[str, int]) -> list[np.ndarray]:
+        return [draw_patients(pool, kind, n, rng) for kind, n in wanted]
+
+    if name.startswith("a"):
+        covid = [i for i in pool.of("covid") if pool.paths[i].name in tutorial]
+        return np.concatenate([covid, pool.of("tutorial")]).astype(int)
+    if name.startswith("b"):
+        return np.concatenate([draw_patients(pool, "covid", 25, rng), *negatives(("normal", 25))])
+    if name.startswith(("c", "d")):
+        n = 25 if name[0] == "c" else 60
+        return np.concatenate([draw_patients(pool, "covid", n, rng), *negatives(("control", n))])
+    mixed = negatives(("control", 50), ("normal", 25), ("pneumonia", 25))
+    return np.concatenate([draw_patients(pool, "covid", 100, rng), *mixed])
+
+
+NAMES = (
+    "a: the tutorial's 25 + 25",
+    "b: 25 covid + 25 Kaggle normals",
+    "c: 25 covid + 25 controls",
+    "d: 60 covid + 60 controls",
+    "e: 100 covid + 50 controls + 25 Kaggle normals + 25 Kaggle pneumonia",
+)
+
+
+def score(pool: Pool, sets: list[np.ndarray], views: np.ndarray, recipe: str, seed: int):
+    """Cross-validated AUC (draws,), and per test kind the share called covid (draws,)."""
+    labels = (pool.kind == "covid").astype(int)
+    jobs, folds = [], []
+    for k, chosen in enumerate(sets):
+        rng = np.random.default_rng((seed, k))
+        parts = splits.repeated_folds(labels[chosen], pool.groups[chosen], 5, REPEATS, rng)
+        folds.append([(len(jobs) + i, *part) for i, part in enumerate(parts)])
+        jobs += [chosen[train] for _, _, train, _ in folds[-1]] + [chosen]
+    options = options_for(RECIPES[recipe], None, None, 25, 8, 1e-3)
+    heads = fit_heads(views, labels, jobs, options, np.random.default_rng(seed))
+    areas, called = [], {kind: [] for kind in TESTS}
+    for chosen, parts in zip(sets, folds, strict=True):
+        scores = np.empty((REPEATS, len(chosen)))
+        for fit, repeat, _, test in parts:
+            scores[repeat, test] = heads.predict(views[chosen[test], 0], fit)[:, 1]
+        areas.append(auc(labels[chosen] == 1, scores, pool.groups[chosen]).value)
+        last = parts[-1][0] + 1
+        for kind in TESTS:
+            unseen = pool.of(kind)
+            unseen = unseen[~np.isin(pool.groups[unseen], pool.groups[chosen])]
+            hit = heads.predict(views[unseen, 0], last)[:, 1] >= 0.5 if len(unseen) else [np.nan]
+            called[kind].append(np.mean(hit))
+    return np.array(areas), {kind: np.array(values) for kind, values in called.items()}
+
+
+def best_shortcut(pool: Pool, clues, sets: list[np.ndarray], seed: int) -> tuple[np.ndarray, str]:
+    """The highest AUC (draws,) of a baseline other than the manifest, and which it mostly is."""
+    areas, names = [], []
+    for k, chosen in enumerate(sets):
+        table = designs([clues[i] for i in chosen], [pool.rows[i] for i in chosen])
+        table.pop("manifest", None)
+        truth, groups = pool.kind[chosen] == "covid", pool.groups[chosen]
+        fitted = fit_baselines(table, truth, groups, np.random.default_rng((seed, k)), 1)
+        best = max(fitted, key=lambda baseline: baseline.auc.value)
+        areas.append(best.auc.value)
+        names.append(best.name)
+    return np.array(areas), max(set(names), key=names.count)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    add_sources(parser)
+    parser.add_argument("--metadata", required=True, type=Path, help="the table of 11 March 2020")
+    args = parser.parse_args()
+    records = cohen.select(cohen.read_metadata(args.metadata), "COVID-19", ["PA"])
+    tutorial = {record.filename for record in records}
+    pool = read_pool(args)
+    clues = pool.clues()
+    clean, other = features(args, pool, "clean"), features(args, pool, "turned", turned)
+    print("| training set | recipe | cv AUC | best shortcut AUC | called covid: NIH normals "
+          "| Kaggle normal | Kaggle pneumonia | specificity on controls |")  # fmt: skip
+    print("|" + " --- |" * 8)
+    for name in NAMES:
+        sets = [
+            training_set(name, pool, tutorial, np.random.default_rng((args.seed, draw)))
+            for draw in range(args.draws)
+        ]
+        shortcut, which = best_shortcut(pool, clues, sets, args.seed)
+        for recipe, key in POOLED.items():
+            views = np.stack([clean[key], other[key]], axis=1)
+            areas, called = score(pool, sets, views, recipe, args.seed)
+            rates = [called[kind] for kind in TESTS[:3]] + [1 - called["control"]]
+            cells = [recipe, spread(areas), f"{spread(shortcut)} {which}", *map(spread, rates)]
+            print("| " + " | ".join([name, *cells]) + " |", flush=True)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,71 @@
+"""What does the warning "unlike the training images" catch?
+
+    python benchmarks/unfamiliar.py --covid covid-chestxray-dataset --kaggle chest_xray \\
+        --nih nih-normal
+
+Two training sets, `--draws` times each: 25 covid + 25 Kaggle normals, and 100 covid + 50 controls +
+50 Kaggle normals. Shares warned of among images that were not trained on; the middle 95 % of draws
+in brackets. Photographs are scikit-learn's two.
+"""
+
+import argparse
+
+import numpy as np
+from pool import add_sources, draw_patients, features, read_pool, spread
+from sklearn.datasets import load_sample_images
+
+from covidxray.familiarity import fit_familiarity, unlike_an_xray
+from covidxray.sources import cohen
+
+SETS = {
+    "25 + 25": (("covid", 25), ("normal", 25)),
+    "100 + 100": (("covid", 100), ("control", 50), ("normal", 50)),
+}
+CT, LATERAL, AP = "CT slices", "lateral views", "AP views"
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    add_sources(parser)
+    args = parser.parse_args()
+    pool = read_pool(args)
+    vectors = features(args, pool, "clean")["block4_conv3", 3]
+    records = cohen.read_metadata(args.covid / "metadata.csv")
+    modality = {record.filename: record.modality.lower() for record in records}
+    tests = {
+        "COVID-19 of other patients, same source": pool.of("covid"),
+        "controls, same source": pool.of("control"),
+        "Kaggle normals, same source": pool.of("normal"),
+        "Kaggle pneumonia": pool.of("pneumonia"),
+        "another hospital: NIH adults": pool.of("nih"),
+    }
+    other = pool.of("other")
+    ct = np.array([modality[pool.paths[i].name] == "ct" for i in other])
+    view = np.array([pool.rows[i].view for i in other])
+    tests[CT] = other[ct]
+    tests[LATERAL] = other[~ct & (view == "L")]
+    tests[AP] = other[~ct & np.isin(view, ["AP", "AP Supine"])]
+    print("| images | number | " + " | ".join(SETS) + " |")
+    print("|" + " --- |" * 4)
+    rates: dict[str, dict[str, list[float]]] = {name: {s: [] for s in SETS} for name in tests}
+    for label, kinds in SETS.items():
+        for draw in range(args.draws):
+            rng = np.random.default_rng((args.seed, draw))
+            train = np.concatenate([draw_patients(pool, kind, n, rng) for kind, n in kinds])
+            familiar = fit_familiarity(vectors[train], pool.groups[train], rng)
+            for name, indices in tests.items():
+                unseen = indices[~np.isin(pool.groups[indices], pool.groups[train])]
+                flagged = familiar.distance(vectors[unseen]) > familiar.limit
+                rates[name][label].append(flagged.mean())
+    for name, indices in tests.items():
+        cells = [spread(rates[name][label]) for label in SETS]
+        print(f"| {name} | {len(indices)} | " + " | ".join(cells) + " |")
+    photographs = load_sample_images().images
+    found = sum(bool(unlike_an_xray(image)) for image in photographs)
+    xrays = sum(bool(unlike_an_xray(image)) for image in pool.pixels)
+    print(f"\nin colour or blank: {found} of {len(photographs)} photographs, "
+          f"{xrays} of {len(pool.pixels)} radiographs and CT slices")  # fmt: skip
+
+
+if __name__ == "__main__":
+    main()
