@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 
 from covidxray import head, metrics
-from covidxray.backbone import build_backbone, resolve_precision
+from covidxray.backbone import RECIPES, build_backbone, resolve_precision
 from covidxray.features import extract
 from covidxray.sources import cohen
 from covidxray.splits import holdout, merge_duplicates
@@ -47,7 +47,7 @@ def main() -> None:
     args = parser.parse_args()
     paths, labels, groups = images(args.covid)
     view_rng, draw_rng = np.random.default_rng(args.seed).spawn(2)
-    backbone = build_backbone(load_weights(), resolve_precision("auto"))
+    backbone = build_backbone(load_weights(), RECIPES["tutorial"], resolve_precision("auto"))
     features = extract(backbone, paths, views=max(VIEWS), rotation=15, rng=view_rng)
     groups, _ = merge_duplicates(groups, features.hashes)
     draws = []
