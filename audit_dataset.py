@@ -1,0 +1,61 @@
+"""Ask whether a data set's label can be read without looking at any anatomy."""
+
+import argparse
+import json
+import sys
+from dataclasses import asdict
+from pathlib import Path
+
+from covidxray.cli import DISCLAIMER, existing_folder, info, make_parser, number, run
+from covidxray.errors import InputError
+from covidxray.files import check_writable, whole_file
+
+SHORTCUT = 3  # exit code
+
+
+def parse_arguments() -> argparse.Namespace:
+    parser = make_parser(__doc__)
+    add = parser.add_argument
+    add("-d", "--dataset", required=True, type=existing_folder, help="folder of class folders")
+    add("--positive", default="covid", metavar="CLASS", help="the class told from the rest")
+    add("--json", type=Path, metavar="FILE", help="write everything found; None: do not")
+    failing = f"exit with {SHORTCUT} if the label can be read from a shortcut"
+    add("--fail-on-shortcut", action="store_true", help=failing)
+    add("--seed", default=42, type=number(int, at_least=0), help="of everything random")
+    return parser.parse_args()
+
+
+def main() -> None:
+    args = parse_arguments()
+    if args.json:
+        check_writable(args.json)
+
+    import numpy as np
+    from tqdm import tqdm
+
+    from covidxray.audit import audit, format_audit
+    from covidxray.clues import measure
+    from covidxray.dataset import load_dataset
+    from covidxray.images import read_image
+
+    data = load_dataset(args.dataset)
+    if args.positive not in data.classes:
+        found = ", ".join(data.classes)
+        raise InputError(f"{args.dataset}: no class {args.positive}; --positive takes {found}")
+    print(data)
+    clues = [measure(p, read_image(p)) for p in tqdm(data.paths, desc="reading", unit="image")]
+    info("fitting baselines...")
+    rng = np.random.default_rng(args.seed)
+    result = audit(data, clues, data.classes.index(args.positive), rng)
+    print(f"\n{format_audit(result)}")
+    if args.json:
+        about = {"dataset": {"name": data.name, "classes": data.classes, "sha256": data.sha256}}
+        with whole_file(args.json) as part:
+            part.write_text(json.dumps(about | {"seed": args.seed} | asdict(result), indent=1))
+    print(f"\n{DISCLAIMER}")
+    if result.alarm and args.fail_on_shortcut:
+        sys.exit(SHORTCUT)
+
+
+if __name__ == "__main__":
+    run(main)
