@@ -3,14 +3,13 @@
 - The regression is balanced, standardised and L2-penalised, as scikit-learn's is by default.
 - Interval of an AUC: patients resampled within their class, 2000 times, over the out-of-fold
   scores; made no narrower than that of `metrics.auc`, which is not [1, 1] where all is perfect.
-- p-value: patients exchange their labels and, as the folds are stratified, their folds, 499 times;
+- p-value: patients exchange their labels and, as the folds are stratified, their folds, 299 times;
   the whole cross-validation is run each time. The best baseline of each permutation is what every
   baseline is held against (Westfall & Young 1993), so p is corrected for their number.
 
 No Keras here.
 """
 
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 import numpy as np
@@ -20,10 +19,9 @@ from threadpoolctl import threadpool_limits
 from covidxray import metrics, splits
 from covidxray.metrics import Estimate
 
-FOLDS, REPEATS, PERMUTATIONS, RESAMPLES = 5, 3, 499, 2000
+FOLDS, REPEATS, PERMUTATIONS, RESAMPLES = 5, 3, 299, 2000
 STEPS = 60  # of a fit: its ranks of the images are then those of many more
-BATCH = 128  # fits at a time, which keeps them within the processor's cache
-
+BATCH = 512  # fits at a time, to bound the memory
 READS = {
     "frame": "the outer frame alone",
     "histogram": "the histogram of grey levels alone",
@@ -79,8 +77,8 @@ def fit_baselines(
     labels = np.repeat(y_true[taken], REPEATS, axis=0)
     fold = fold[:, taken].swapaxes(0, 1).reshape(labels.shape)
     # These matrices are small: the linear algebra's own threads would only wait for each other.
-    with threadpool_limits(1, "blas"), ThreadPoolExecutor() as pool:
-        scores = list(pool.map(lambda x: _out_of_fold(x, labels, fold), features.values()))
+    with threadpool_limits(1, "blas"):
+        scores = [_out_of_fold(x, labels, fold) for x in features.values()]
     areas = [_areas(labels, score).reshape(-1, REPEATS).mean(axis=1) for score in scores]
     luck = np.max(areas, axis=0)[1:]
     return [
