@@ -8,6 +8,7 @@ of lateral views, and hardly ever another hospital: no warning is no promise (do
 import argparse
 import csv
 import json
+import os
 import sys
 from collections.abc import Iterator
 from contextlib import ExitStack
@@ -40,20 +41,20 @@ def main() -> None:
 
     from tqdm import tqdm
 
-    from covidxray.images import list_images, read_image, save_png
+    from covidxray.images import read_image, save_png
 
-    paths = []
-    for path in args.images:
-        if not path.exists():
-            raise InputError(f"{path}: no such file or folder")
-        paths += list_images(path, recursive=True) if path.is_dir() else [path]
-    if not paths:
-        raise InputError(f"{args.images[0]}: holds no images")
+    paths = find_images(args.images)
+    taken = {path.resolve() for path in (args.model, *paths)}
+    for path in filter(None, (args.csv, args.json)):
+        if path.resolve() in taken:
+            raise InputError(f"{path}: is needed for something else; give another name")
+        taken.add(path.resolve())
     if args.explain:
         try:
             args.explain.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise InputError(f"{args.explain}: cannot be made ({error.strerror})") from error
+        check_writable(args.explain / "heat.png")
 
     info("loading model...")
     with quiet_backend():
@@ -70,7 +71,7 @@ def main() -> None:
         write = open_tables(stack, args.csv, args.json)
 
         def show(line: str, file=sys.stdout) -> None:
-            bar.write(line, file=file)
+            bar.write(printable(line), file=file)
 
         def images() -> Iterator:
             nonlocal bad
@@ -85,29 +86,50 @@ def main() -> None:
                     yield image
                 bar.update()
 
-        show(f"{'image':<34}{'class':<12}P({about.positive})  warning")
+        show(f"{'image':<30}{'class':<12}P({about.positive})  warning")
         for i, prediction in enumerate(classifier.predict(images())):
             path, probability = good[i], prediction.probabilities[classifier.positive]
-            name = str(path) if len(str(path)) < 34 else f"...{str(path)[-30:]}"
+            full = printable(str(path))
+            name = full if len(full) < 30 else f"...{full[-26:]}"
             label = about.classes[prediction.label]
             place = f"{probability:>{len(about.positive) + 3}.3f}"
-            show(f"{name:<34}{label:<12}{place}  {prediction.warning}".rstrip())
+            show(f"{name:<30}{label:<12}{place}  {prediction.warning}".rstrip())
             picture = None
             if args.explain:
-                picture = args.explain / f"{i + 1:05d}-{path.stem}.png"
+                picture = args.explain / f"{i + 1:05d}-{printable(path.stem)[:40]}.png"
                 save_png(picture, overlay(prediction.image, prediction.heat))
             numbers = round(float(probability), 6), round(prediction.distance, 4)
             centre = central_share(prediction.heat)
             heat = round(centre, 4) if centre == centre else None
-            write(str(path), label, *numbers, prediction.warning, heat, picture and str(picture))
-    print(f"\nclass at the stored threshold, {about.threshold:.3f}; {DISCLAIMER}")
+            cell = f"./{full}" if full[0] in "=+-@" else full  # a spreadsheet would calculate it
+            write(cell, label, *numbers, prediction.warning, heat, picture and str(picture))
+    print(f"\nclass at the stored threshold, {about.threshold:.3f}\n{DISCLAIMER}")
     if bad:
         raise InputError(f"{bad} of {len(paths)} files could not be read; see the lines above")
 
 
+def find_images(given: list[Path]) -> list[Path]:
+    """The files among `given` and the images in its folders, in that order."""
+    from covidxray.images import list_images
+
+    paths = []
+    for path in given:
+        if not os.path.exists(path):  # False, not an error, if it may not be looked at
+            raise InputError(f"{printable(str(path))}: no such file or folder; check the name")
+        paths += list_images(path, recursive=True) if path.is_dir() else [path]
+    if not paths:
+        raise InputError(f"{given[0]}: holds no images; give files or another folder")
+    return paths
+
+
+def printable(text: str) -> str:
+    """One line that every terminal and encoding takes: other characters become escapes."""
+    return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in text)
+
+
 def open_tables(stack: ExitStack, csv_path: Path | None, json_path: Path | None):
     """A function that writes a row to each table asked for; they are whole once `stack` closes."""
-    table = document = None
+    table, rows = None, []
     if csv_path:
         part = stack.enter_context(whole_file(csv_path))
         table = csv.writer(stack.enter_context(part.open("w", newline="", encoding="utf-8")))
@@ -115,17 +137,12 @@ def open_tables(stack: ExitStack, csv_path: Path | None, json_path: Path | None)
     if json_path:
         part = stack.enter_context(whole_file(json_path))
         document = stack.enter_context(part.open("w", encoding="utf-8"))
-        document.write("[")
-        stack.callback(document.write, "\n]\n")
-    separator = "\n"
+        stack.callback(json.dump, rows, document, indent=1)
 
     def write(*cells) -> None:
-        nonlocal separator
         if table:
             table.writerow(["" if cell is None else cell for cell in cells])
-        if document:
-            document.write(separator + json.dumps(dict(zip(COLUMNS, cells, strict=True))))
-            separator = ",\n"
+        rows.append(dict(zip(COLUMNS, cells, strict=True)))
 
     return write
 

@@ -24,11 +24,12 @@ def parse_arguments() -> argparse.Namespace:
     add("--weights", default="torchvision", help="ImageNet weights: torchvision, keras or a file")
     recipe = "features and head: portable (the best at other hospitals) or tutorial"
     add("--recipe", default="portable", choices=("portable", "tutorial"), help=recipe)
-    add("--views", default=1, type=number(int, at_least=0), help="random rotations of each image")
+    add("--views", default=0, type=number(int, at_least=0), help="random rotations of each image")
     add("--rotation", default=15, type=number(float, at_least=0), help="largest angle, degrees")
     add("--epochs", default=25, type=number(int, at_least=1), help="passes over the images")
     add("--batch-size", default=8, type=number(int, at_least=1), help="images per step")
-    add("--lr", default=1e-3, type=number(float, at_least=0, above=True), help="Adam's rate")
+    rate = "Adam's rate; None: the recipe's"
+    add("--lr", type=number(float, at_least=0, above=True), help=rate)
     units = "hidden units of the head, 0: none; None: the recipe's"
     add("--units", type=number(int, at_least=0), help=units)
     drop = "dropout of the hidden units; None: the recipe's"

@@ -11,7 +11,7 @@ are images not trained on. In brackets: the middle 95 % of draws.
 import argparse
 
 import numpy as np
-from pool import Pool, add_sources, draw_patients, features, read_pool, spread, turned
+from pool import Pool, add_sources, draw_patients, features, read_pool, spread
 from recipes import log_odds
 from sklearn.metrics import roc_auc_score
 
@@ -31,7 +31,7 @@ def curve(pool: Pool, views: np.ndarray, new: str, known: str, draws: int, seed:
         base = np.concatenate([draw_patients(pool, kind, n, rng) for kind, n in kinds])
         own = draw_patients(pool, new, max(ADDED), rng)
         jobs += [np.concatenate([base, own[:n]]) for n in ADDED]
-    options = options_for(RECIPES["portable"], None, None, 25, 8, 1e-3)
+    options = options_for(RECIPES["portable"], None, None, 25, 8, None)
     heads = fit_heads(views, labels, jobs, options, np.random.default_rng(seed))
     found = {n: [] for n in ADDED}
     for fit in range(len(jobs)):
@@ -54,8 +54,7 @@ def main() -> None:
     add_sources(parser)
     args = parser.parse_args()
     pool = read_pool(args)
-    stacks = features(args, pool, "clean"), features(args, pool, "turned", turned)
-    views = np.stack([stack["block4_conv3", 3] for stack in stacks], axis=1)
+    views = features(args, pool, "clean")["block4_conv3", 3][:, None]
     print("| new source | own normals added | false positives there | sensitivity "
           "| AUC against controls |")  # fmt: skip
     print("|" + " --- |" * 5)

@@ -105,7 +105,7 @@ def features(
         stored = np.load(cached)
         return {(layer, how): stored[f"{layer}/{how}"] for layer, how in _columns()}
     weights = load_weights("torchvision")
-    whole = Recipe(block=5, pooled=True, power=1, units=0, dropout=0, l2=0)
+    whole = Recipe(block=5, pooled=True, power=1, units=0, dropout=0, l2=0, learning_rate=0)
     backbone = build_backbone(weights, whole, resolve_precision("auto"))
     pooled = []
     for layer, how in _columns():

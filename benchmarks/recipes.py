@@ -10,6 +10,7 @@ nothing of the tests. The last column leaves one place at a time out of Cohen's 
 """
 
 import argparse
+from dataclasses import replace
 
 import cv2
 import numpy as np
@@ -19,7 +20,7 @@ from sklearn.model_selection import StratifiedGroupKFold
 
 from covidxray.head import HeadOptions, fit_heads
 
-LOGISTIC, HIDDEN = HeadOptions(units=0, l2=10.0), HeadOptions()
+LOGISTIC, HIDDEN = HeadOptions(units=0, l2=10.0, learning_rate=3e-4), HeadOptions()
 SOURCES = {"control": ("control",), "kaggle": ("normal", "pneumonia"), "nih": ("nih",)}
 TESTS = ("control", "normal", "pneumonia", "nih")
 FOLDS = 3
@@ -38,9 +39,10 @@ RECIPES = {
     "block 4, maximum, logistic": ((LAST4,), "max", LOGISTIC),
     "block 4, spread, logistic": ((LAST4,), "std", LOGISTIC),
     "block 4, GeM 3, hidden 64": ((LAST4,), 3, HIDDEN),
-    "block 4, GeM 3, l2 0": ((LAST4,), 3, HeadOptions(units=0)),
-    "block 4, GeM 3, l2 1": ((LAST4,), 3, HeadOptions(units=0, l2=1.0)),
-    "block 4, GeM 3, l2 30": ((LAST4,), 3, HeadOptions(units=0, l2=30.0)),
+    "block 4, GeM 3, l2 0": ((LAST4,), 3, replace(LOGISTIC, l2=0.0)),
+    "block 4, GeM 3, l2 1": ((LAST4,), 3, replace(LOGISTIC, l2=1.0)),
+    "block 4, GeM 3, learning rate 0.001": ((LAST4,), 3, replace(LOGISTIC, learning_rate=1e-3)),
+    "block 4, GeM 3, l2 30": ((LAST4,), 3, replace(LOGISTIC, l2=30.0)),
 }
 
 
@@ -144,7 +146,7 @@ def main() -> None:
     add_sources(parser)
     args = parser.parse_args()
     pool = read_pool(args)
-    clean, other = features(args, pool, "clean"), features(args, pool, "turned", turned)
+    clean = features(args, pool, "clean")
     print("| recipe | AUC, mean of 4 | false positives, mean of 4 | sensitivity kept "
           "| controls | Kaggle normal | Kaggle pneumonia | NIH | a place left out |")  # fmt: skip
     print("|" + " --- |" * 9)
@@ -158,12 +160,12 @@ def main() -> None:
         print("| " + " | ".join([name, *cells, f"{place:.2f}"]) + " |", flush=True)
 
     for name, (layers, how, options) in RECIPES.items():
-        stack = [np.hstack([f[layer, how] for layer in layers]) for f in (clean, other)]
-        show(name, np.stack(stack, axis=1), options)
+        show(name, np.hstack([clean[layer, how] for layer in layers])[:, None], options)
+    both = np.stack([clean[LAST4, 3], features(args, pool, "turned", turned)[LAST4, 3]], axis=1)
+    show("portable, a rotated view beside each image", both, LOGISTIC)
     for change in (central, clahe, stretched, blurred):
         views = features(args, pool, change.__name__, change)[LAST4, 3][:, None]
-        show(f"portable, one view, image {change.__name__}", views, LOGISTIC)
-    show("portable, one view", clean[LAST4, 3][:, None], LOGISTIC)
+        show(f"portable, images {change.__name__}", views, LOGISTIC)
 
 
 if __name__ == "__main__":

@@ -12,7 +12,7 @@ import argparse
 from pathlib import Path
 
 import numpy as np
-from pool import Pool, add_sources, draw_patients, features, read_pool, spread, turned
+from pool import Pool, add_sources, draw_patients, features, read_pool, spread
 
 from covidxray import splits
 from covidxray.backbone import RECIPES
@@ -63,7 +63,7 @@ def score(pool: Pool, sets: list[np.ndarray], views: np.ndarray, recipe: str, se
         parts = splits.repeated_folds(labels[chosen], pool.groups[chosen], 5, REPEATS, rng)
         folds.append([(len(jobs) + i, *part) for i, part in enumerate(parts)])
         jobs += [chosen[train] for _, _, train, _ in folds[-1]] + [chosen]
-    options = options_for(RECIPES[recipe], None, None, 25, 8, 1e-3)
+    options = options_for(RECIPES[recipe], None, None, 25, 8, None)
     heads = fit_heads(views, labels, jobs, options, np.random.default_rng(seed))
     areas, called = [], {kind: [] for kind in TESTS}
     for chosen, parts in zip(sets, folds, strict=True):
@@ -103,7 +103,7 @@ def main() -> None:
     tutorial = {record.filename for record in records}
     pool = read_pool(args)
     clues = pool.clues()
-    clean, other = features(args, pool, "clean"), features(args, pool, "turned", turned)
+    clean = features(args, pool, "clean")
     print("| training set | recipe | cv AUC | best shortcut AUC | called covid: NIH normals "
           "| Kaggle normal | Kaggle pneumonia | specificity on controls |")  # fmt: skip
     print("|" + " --- |" * 8)
@@ -114,7 +114,7 @@ def main() -> None:
         ]
         shortcut, which = best_shortcut(pool, clues, sets, args.seed)
         for recipe, key in POOLED.items():
-            views = np.stack([clean[key], other[key]], axis=1)
+            views = clean[key][:, None]
             areas, called = score(pool, sets, views, recipe, args.seed)
             rates = [called[kind] for kind in TESTS[:3]] + [1 - called["control"]]
             cells = [recipe, spread(areas), f"{spread(shortcut)} {which}", *map(spread, rates)]

@@ -36,7 +36,7 @@ def options_for(
     dropout: float | None,
     epochs: int,
     batch_size: int,
-    learning_rate: float,
+    learning_rate: float | None,
 ) -> HeadOptions:
     """A recipe's head; None leaves to the recipe what it knows."""
     return HeadOptions(
@@ -45,7 +45,7 @@ def options_for(
         recipe.l2,
         epochs,
         batch_size,
-        learning_rate,
+        recipe.learning_rate if learning_rate is None else learning_rate,
     )
 
 

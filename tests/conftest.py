@@ -37,7 +37,7 @@ def picture():
     return make
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def script():
     """A function that runs one of the project's scripts and returns the finished process."""
 
@@ -46,3 +46,15 @@ def script():
         return subprocess.run(command, capture_output=True, text=True, cwd=cwd, check=False)
 
     return run
+
+
+@pytest.fixture(scope="session")
+def trained(script, tmp_path_factory):
+    """A model file trained on 6 + 6 drawings, and their folder; its other outputs lie beside it."""
+    folder = tmp_path_factory.mktemp("trained")
+    assert script("make_demo_dataset.py", "-s", 6, "-o", folder / "drawings").returncode == 0
+    quick = ("--folds", 2, "--repeats", 1, "--views", 0, "--report", "report.html")
+    done = script("train_covid19.py", "-d", "drawings", *quick, cwd=folder)
+    assert done.returncode == 0, done.stderr
+    (folder / "output.txt").write_text(done.stdout)
+    return folder / "covid19.keras", folder / "drawings"

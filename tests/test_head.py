@@ -1,20 +1,25 @@
 """Many heads trained as one learn what each would alone, and the saved file is all one needs."""
 
-import json
-import zipfile
+from dataclasses import replace
 
 import keras
 import numpy as np
 import pytest
+from sklearn.linear_model import LogisticRegression
 
 from covidxray import head
-from covidxray.backbone import build_backbone, native_bfloat16
+from covidxray.backbone import FEATURES, RECIPES, build_backbone, native_bfloat16
 from covidxray.features import extract, rotate
 from covidxray.images import read_image
 from covidxray.splits import repeated_folds
 from covidxray.weights import load_weights
 
 PLAIN = head.HeadOptions(units=8, dropout=0.0, epochs=10, learning_rate=0.01)
+LINEAR = head.HeadOptions(units=0, dropout=0.0, l2=0.1, epochs=10, learning_rate=0.01)
+# One batch holds all images: what is left is the loss, without the noise of its batches.
+EXACT = head.HeadOptions(
+    units=0, dropout=0.0, l2=0.1, epochs=300, batch_size=128, learning_rate=0.05
+)
 
 
 def cohort(n=30, views=2, width=16, shift=2.0, seed=0):
@@ -25,14 +30,47 @@ def cohort(n=30, views=2, width=16, shift=2.0, seed=0):
     return views.astype(np.float32), labels
 
 
-def test_a_head_in_a_stack_learns_what_it_learns_alone():
+@pytest.mark.parametrize("options", [PLAIN, LINEAR])
+def test_a_head_in_a_stack_learns_what_it_learns_alone(options):
     views, labels = cohort()
     train = [np.arange(20), np.arange(5, 25), np.arange(3, 20)]
-    stacked = head.fit_heads(views, labels, train, PLAIN, np.random.default_rng(1))
-    alone = head.fit_heads(views, labels, train[:1], PLAIN, np.random.default_rng(1))
+    stacked = head.fit_heads(views, labels, train, options, np.random.default_rng(1))
+    alone = head.fit_heads(views, labels, train[:1], options, np.random.default_rng(1))
     np.testing.assert_allclose(
         stacked.predict(views[:, 0], 0), alone.predict(views[:, 0], 0), atol=1e-4
     )
+
+
+def test_a_head_without_hidden_units_is_penalised_balanced_logistic_regression():
+    views, labels = cohort(60, views=0, shift=1.0)
+    train = np.flatnonzero((labels == 0) | (np.arange(60) % 3 == 0))  # 30 and 10
+    heads = head.fit_heads(views, labels, [train], EXACT, np.random.default_rng(1))
+    x = (views[:, 0] - heads.mean[0]) / heads.scale[0]
+    # Two opposite columns of weights pay half of what one of their difference would.
+    reference = LogisticRegression(C=1 / (EXACT.l2 * len(train)), class_weight="balanced")
+    reference.fit(x[train], labels[train])
+    np.testing.assert_allclose(
+        heads.predict(views[:, 0], 0), reference.predict_proba(x), atol=0.005
+    )
+
+
+@pytest.mark.parametrize("options", [EXACT, replace(EXACT, epochs=60, batch_size=8)])
+def test_a_rare_class_weighs_as_much_as_a_frequent_one(options):
+    views, _ = cohort(128, views=0, shift=0.0)
+    labels = (np.arange(128) % 4 == 0).astype(int)  # 96 and 32, and nothing tells them apart
+    options = replace(options, l2=10.0)
+    heads = head.fit_heads(views, labels, [np.arange(128)], options, np.random.default_rng(1))
+    np.testing.assert_allclose(heads.predict(views[:, 0], 0).mean(axis=0), 0.5, atol=0.03)
+
+
+def test_two_copies_more_of_a_class_change_little():
+    views, labels = cohort(40, views=0, shift=0.7)
+    copied = np.concatenate([np.arange(40), *[np.flatnonzero(labels == 0)] * 2])
+    rng = np.random.default_rng(1)
+    heads = head.fit_heads(views, labels, [np.arange(40), copied], EXACT, rng)
+    called = [heads.predict(views[:, 0], fit)[:, 1] for fit in (0, 1)]
+    assert abs(called[0].mean() - called[1].mean()) < 0.01
+    assert np.abs(called[0] - called[1]).max() < 0.05
 
 
 def test_nothing_of_a_test_image_reaches_its_training():
@@ -94,48 +132,69 @@ def weights():
     return load_weights()
 
 
-def features_of(weights, precision, images, views=1):
-    backbone = build_backbone(weights, precision)
+@pytest.fixture(scope="module")
+def maps(weights, images):
+    """What Keras' own VGG16 makes of the pictures: the maps that the recipes pool, by recipe."""
+    reference = keras.applications.VGG16(include_top=False, weights=None)
+    layers = [layer for layer in reference.layers if "conv" in layer.name]
+    for layer, kernel, bias in zip(layers, weights.kernels, weights.biases, strict=True):
+        layer.set_weights([kernel, bias])
+    names = {"portable": "block4_conv3", "tutorial": "block5_pool"}
+    outputs = {recipe: reference.get_layer(name).output for recipe, name in names.items()}
+    pixels = np.stack([read_image(path) for path in images]).astype(np.float32)
+    return keras.Model(reference.input, outputs).predict(
+        (pixels - weights.mean) / weights.std, verbose=0
+    )
+
+
+def features_of(weights, recipe, precision, images, views=1):
+    backbone = build_backbone(weights, RECIPES[recipe], precision)
     rng = np.random.default_rng(5)
     return backbone, extract(backbone, images, views=views, rotation=15, rng=rng).views
 
 
 @pytest.mark.slow
-def test_the_backbone_is_keras_own_vgg16_averaged_over_the_whole_map(weights, images):
-    own, ours = features_of(weights, "float32", images, views=0)
-    reference = keras.applications.VGG16(include_top=False, weights=None, pooling="avg")
-    layers = [layer for layer in reference.layers if "conv" in layer.name]
-    for layer, kernel, bias in zip(layers, weights.kernels, weights.biases, strict=True):
-        layer.set_weights([kernel, bias])
-    pixels = np.stack([read_image(path) for path in images]).astype(np.float32)
-    expected = reference.predict((pixels - weights.mean) / weights.std, verbose=0)
+@pytest.mark.parametrize(("recipe", "power"), [("portable", 3), ("tutorial", 1)])
+def test_the_backbone_is_keras_own_vgg16_pooled_over_the_whole_map(
+    weights, images, maps, recipe, power
+):
+    own, ours = features_of(weights, recipe, "float32", images, views=0)
+    whole = maps[recipe].astype(np.float64)
+    expected = (whole**power).mean(axis=(1, 2)) ** (1 / power)
+    assert ours.shape == (len(images), 1, FEATURES)
     np.testing.assert_allclose(ours[:, 0], expected, rtol=1e-3, atol=1e-4)
     assert not own.trainable_variables
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("recipe", RECIPES)
 @pytest.mark.skipif(not native_bfloat16(), reason="this CPU does not compute bfloat16 natively")
-def test_bfloat16_features_differ_by_less_than_2_percent(weights, images):
-    _, exact = features_of(weights, "float32", images)
-    _, fast = features_of(weights, "bfloat16", images)
+def test_bfloat16_features_differ_by_less_than_2_percent(weights, images, recipe):
+    _, exact = features_of(weights, recipe, "float32", images)
+    _, fast = features_of(weights, recipe, "bfloat16", images)
     assert np.linalg.norm(fast - exact) < 0.02 * np.linalg.norm(exact)
 
 
 @pytest.mark.slow
-def test_the_saved_file_is_all_that_plain_keras_needs(weights, images, tmp_path):
-    backbone, views = features_of(weights, "float32", images)
+@pytest.mark.parametrize(("recipe", "options"), [("portable", LINEAR), ("tutorial", PLAIN)])
+def test_the_saved_file_is_all_that_plain_keras_needs(weights, images, tmp_path, recipe, options):
+    backbone, views = features_of(weights, recipe, "float32", images)
     labels = np.array([0, 1] * 3)
-    heads = head.fit_heads(views, labels, [np.arange(6)], PLAIN, np.random.default_rng(1))
-    about = {"classes": ["covid", "normal"], "positive": "covid", "threshold": 0.5}
-    path = tmp_path / "m.keras"
-    head.save_model(head.build_model(backbone, heads, 0.5), path, about)
-    loaded = keras.saving.load_model(path, safe_mode=True)
+    heads = head.fit_heads(views, labels, [np.arange(6)], options, np.random.default_rng(1))
+    head.build_model(backbone, heads, options.dropout).save(tmp_path / "m.keras")
+    loaded = keras.saving.load_model(tmp_path / "m.keras", safe_mode=True)
     pixels = np.stack([read_image(image) for image in images])
     np.testing.assert_allclose(
         loaded.predict(pixels, verbose=0), heads.predict(views[:, 0], 0), atol=1e-3
     )
-    with zipfile.ZipFile(path) as archive:
-        assert json.loads(archive.read(head.MEMBER)) == about
+
+
+def test_a_recipe_knows_what_its_user_leaves_open():
+    assert head.options_for(RECIPES["portable"], None, None, 25, 8, 1e-3).units == 0
+    assert head.options_for(RECIPES["tutorial"], None, None, 25, 8, 1e-3) == head.HeadOptions()
+    assert head.options_for(RECIPES["portable"], 16, 0.2, 25, 8, 1e-3) == head.HeadOptions(
+        units=16, dropout=0.2, l2=RECIPES["portable"].l2
+    )
 
 
 def test_a_rotation_by_nothing_changes_nothing_and_its_rim_is_continued(images):

@@ -1,5 +1,7 @@
 """The trainer as its user runs it, on the demo set."""
 
+import html
+import io
 import json
 import shutil
 import signal
@@ -22,7 +24,22 @@ from covidxray.dataset import load_dataset
 from covidxray.images import read_image
 from covidxray.manifest import Row, fill_folder, read_manifest
 
+SCRIPTS = (
+    "audit_dataset",
+    "build_covid_dataset",
+    "evaluate_covid19",
+    "make_demo_dataset",
+    "predict_covid19",
+    "sample_kaggle_dataset",
+    "train_covid19",
+)
 QUICK = ("--views", 0, "--repeats", 2, "--epochs", 5)
+
+
+def read_about(folder):
+    """What the model file in a folder says of itself."""
+    with zipfile.ZipFile(folder / "covid19.keras") as archive:
+        return json.loads(archive.read("covidxray.json"))
 
 
 @pytest.fixture(scope="module")
@@ -35,52 +52,131 @@ def small(tmp_path_factory):
     return root
 
 
+@pytest.fixture(scope="module")
+def runs(small, script, tmp_path_factory):
+    """The output, the numbers, and the folder of three runs: with seed 1, again, and seed 2."""
+    found = []
+    for seed in (1, 1, 2):
+        folder = tmp_path_factory.mktemp("run")
+        done = script("train_covid19.py", "-d", small, *QUICK, "--seed", seed, cwd=folder)
+        assert done.returncode == 0, done.stderr
+        found.append((done.stdout, json.loads((folder / "metrics.json").read_text()), folder))
+    return found
+
+
 @pytest.mark.slow
-def test_a_run_prints_the_tutorials_lines_and_writes_whole_files(small, script, tmp_path):
-    done = script("train_covid19.py", "-d", small, *QUICK, cwd=tmp_path)
-    assert done.returncode == 0, done.stderr
+def test_a_run_prints_the_tutorials_lines_and_writes_whole_files(runs):
+    stdout, _, folder = runs[0]
     for line in ("precision    recall", "acc: ", "sensitivity: ", "specificity: ", "cv auc: "):
-        assert line in done.stdout
-    assert "drawings: the numbers say nothing about COVID-19" in done.stdout
-    written = {"plot.png", "covid19.keras", "metrics.json"}
-    assert {path.name for path in tmp_path.iterdir()} == written
-    assert Image.open(tmp_path / "plot.png").size[0] > 1000
+        assert line in stdout
+    assert "drawings: the numbers say nothing about COVID-19" in stdout
+    assert "best shortcut auc: " in stdout
+    assert max(map(len, stdout.splitlines())) <= 80
+    assert {path.name for path in folder.iterdir()} == {"plot.png", "covid19.keras", "metrics.json"}
+    assert Image.open(folder / "plot.png").size[0] > 1000
 
 
 @pytest.mark.slow
-def test_the_saved_model_classifies_raw_pictures_and_knows_its_classes(small, script, tmp_path):
-    script("train_covid19.py", "-d", small, *QUICK, "--repeats", 0, cwd=tmp_path)
-    metrics = json.loads((tmp_path / "metrics.json").read_text())
-    model = keras.saving.load_model(tmp_path / "covid19.keras", safe_mode=True)
+def test_the_saved_model_classifies_raw_pictures_and_knows_its_classes(runs, small):
+    _, metrics, folder = runs[0]
+    model = keras.saving.load_model(folder / "covid19.keras", safe_mode=True)
     pixels = np.stack([read_image(small / name) for name in metrics["split"]["test"]])
     labels = [name.split("/")[0] for name in metrics["split"]["test"]]
-    with zipfile.ZipFile(tmp_path / "covid19.keras") as archive:
-        about = json.loads(archive.read("covidxray.json"))
+    about = read_about(folder)
     assert about["classes"] == ["covid", "normal"]
     assert len(about["trained_on"]) == len(metrics["split"]["train"])
     predicted = model.predict(pixels, verbose=0).argmax(axis=1)
     hits = [about["classes"][p] == label for p, label in zip(predicted, labels, strict=True)]
     assert sum(hits) == metrics["held_out"]["accuracy"]["count"]
-    assert metrics["cross_validation"] is None
 
 
 @pytest.mark.slow
-def test_two_runs_give_the_same_numbers_and_another_seed_another_split(small, script, tmp_path):
-    runs = []
-    for seed in (1, 1, 2):
-        done = script("train_covid19.py", "-d", small, *QUICK, "--seed", seed, cwd=tmp_path)
-        assert done.returncode == 0, done.stderr
-        runs.append(json.loads((tmp_path / "metrics.json").read_text()))
-    assert runs[0] == runs[1]
-    assert runs[0]["split"] != runs[2]["split"]
+def test_two_runs_give_the_same_numbers_and_another_seed_another_split(runs):
+    (_, first, _), (_, again, _), (_, other, _) = runs
+    assert first == again
+    assert first["split"] != other["split"]
+
+
+@pytest.mark.slow
+def test_its_shortcuts_are_those_that_an_audit_finds_with_the_same_seed(
+    runs, small, script, tmp_path
+):
+    audit = ("audit_dataset.py", "-d", small, "--seed", 1, "--json", "audit.json")
+    done = script(*audit, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    found = json.loads((tmp_path / "audit.json").read_text())
+    shortcuts = runs[0][1]["shortcuts"]
+    assert len(shortcuts["baselines"]) >= 4
+    assert shortcuts == {name: found[name] for name in shortcuts}
+
+
+@pytest.fixture(scope="module")
+def with_options(small, script, tmp_path_factory):
+    """A run with more images of normal, a sensitivity to keep, and a report; the tutorial's head.
+
+    Two of the images added are copies, at another size, of one that is in the data set.
+    """
+    folder = tmp_path_factory.mktemp("options")
+    rows = sorted(read_manifest(ROOT / "dataset" / "normal").values(), key=lambda r: r.filename)
+    added = [(r, ROOT / "dataset" / "normal" / r.filename) for r in rows[10:13]]
+    for size in (150, 180):
+        file = io.BytesIO()
+        original = ROOT / "dataset" / "normal" / rows[0].filename
+        Image.open(original).resize((size, size)).save(file, "JPEG")
+        row = Row(f"copy-{size}.jpg", "elsewhere", str(size), f"copy-{size}", synthetic="yes")
+        added.append((row, file.getvalue()))
+    fill_folder(folder / "own", added)
+    chosen = ("--add", "normal=own", "--sensitivity", 0.9, "--recipe", "tutorial")
+    outputs = ("--report", "report.html")
+    done = script("train_covid19.py", "-d", small, *QUICK, *chosen, *outputs, cwd=folder)
+    assert done.returncode == 0, done.stderr
+    return done, json.loads((folder / "metrics.json").read_text()), folder
+
+
+@pytest.mark.slow
+def test_added_images_are_counted_and_their_copies_kept_on_one_side(with_options):
+    done, metrics, _ = with_options
+    assert "10 covid + 15 normal images" in done.stdout
+    assert metrics["dataset"]["images"] == [10, 15]
+    assert sum(len(names) for names in metrics["split"].values()) == 25
+    assert metrics["dataset"]["copies_across_patients"] == 3
+    assert "3 images are copies across patients" in done.stderr
+    sides = [
+        side
+        for side, names in metrics["split"].items()
+        for name in names
+        if name.startswith("normal/copy-")
+    ]
+    assert sides in (["train"] * 2, ["test"] * 2)
+
+
+@pytest.mark.slow
+def test_a_sensitivity_to_keep_becomes_the_stored_threshold(with_options):
+    done, metrics, folder = with_options
+    threshold = metrics["threshold"]
+    assert threshold != 0.5
+    assert f"stored threshold: {threshold:.4f}, where cv specificity is " in done.stdout
+    assert read_about(folder)["threshold"] == threshold
+    assert read_about(folder)["recipe"] == "tutorial"
+
+
+@pytest.mark.slow
+def test_the_report_is_one_file_with_the_runs_numbers(with_options):
+    done, metrics, folder = with_options
+    page = (folder / "report.html").read_text(encoding="utf-8")
+    assert html.escape(metrics["sentence"]) in page or metrics["sentence"] in page
+    assert f"{metrics['cross_validation']['auc']['value']:.2f}" in page
+    assert "data:image/" in page
+    assert max(map(len, done.stdout.splitlines())) <= 80
 
 
 @pytest.mark.slow
 def test_fit_all_trains_the_saved_model_on_every_image(small, script, tmp_path):
     quick = (*QUICK, "--repeats", 0, "--fit-all")
-    assert script("train_covid19.py", "-d", small, *quick, cwd=tmp_path).returncode == 0
-    with zipfile.ZipFile(tmp_path / "covid19.keras") as archive:
-        assert len(json.loads(archive.read("covidxray.json"))["trained_on"]) == 20
+    done = script("train_covid19.py", "-d", small, *quick, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert len(read_about(tmp_path)["trained_on"]) == 20
+    assert json.loads((tmp_path / "metrics.json").read_text())["cross_validation"] is None
 
 
 @pytest.mark.parametrize(
@@ -94,6 +190,13 @@ def test_fit_all_trains_the_saved_model_on_every_image(small, script, tmp_path):
         (("-d", ROOT / "dataset", "-m", "model.h5"), "must end in .keras"),
         (("-d", ROOT / "dataset", "-p", "no/plot.png"), "no such folder"),
         (("-d", ROOT / "dataset", "--weights", "none.npz"), "no such file"),
+        (("-d", ROOT / "dataset", "--recipe", "none"), "invalid choice"),
+        (("-d", ROOT / "dataset", "--report", "no/report.html"), "no such folder"),
+        (("-d", ROOT / "dataset", "--add", "normal"), "must be CLASS=DIR"),
+        (("-d", ROOT / "dataset", "--add", "normal=nowhere"), "no such folder"),
+        (("-d", ROOT / "dataset", "--add", f"flu={ROOT / 'dataset'}"), "no class flu to add to"),
+        (("-d", ROOT / "dataset", "--sensitivity", "0.9", "--repeats", "0"), "--repeats 0"),
+        (("-d", ROOT / "dataset", "--sensitivity", "1.5"), "less than 1"),
     ],
 )
 def test_bad_usage_is_one_line_and_exit_code_2(script, tmp_path, arguments, said):
@@ -136,9 +239,7 @@ def test_a_class_folder_with_other_files_is_not_touched_by_the_demo(script, tmp_
     assert not (tmp_path / "normal").exists()
 
 
-@pytest.mark.parametrize(
-    "name", ["train_covid19", "build_covid_dataset", "sample_kaggle_dataset", "make_demo_dataset"]
-)
+@pytest.mark.parametrize("name", SCRIPTS)
 def test_help_names_every_default_and_the_disclaimer(script, name):
     done = script(f"{name}.py", "--help")
     assert done.returncode == 0

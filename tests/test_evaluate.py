@@ -1,0 +1,186 @@
+"""A saved model scored on labelled images from elsewhere, as its user does it."""
+
+import json
+import os
+import shutil
+from itertools import islice
+
+import pytest
+from conftest import ROOT
+
+from covidxray.manifest import read_manifest
+
+pytestmark = pytest.mark.slow
+
+
+def no_constant(name):
+    raise AssertionError(f"{name} is no JSON")
+
+
+def read_json(path):
+    """Strict JSON: neither NaN nor Infinity."""
+    return json.loads(path.read_text(), parse_constant=no_constant)
+
+
+@pytest.fixture(scope="module")
+def evaluate(script, trained):
+    """A function that scores the model on a folder; it runs beside the model, to print no path."""
+
+    def run(folder, *arguments):
+        inputs = ("-m", "covid19.keras", "-d", folder)
+        return script("evaluate_covid19.py", *inputs, *arguments, cwd=trained[0].parent)
+
+    return run
+
+
+@pytest.fixture(scope="module")
+def on_training_folder(evaluate, trained, tmp_path_factory):
+    """Its output, its JSON, and its report."""
+    out = tmp_path_factory.mktemp("own")
+    files = ("--json", out / "e.json", "--report", out / "e.html")
+    done = evaluate(trained[1], *files)
+    assert done.returncode == 0, done.stderr
+    assert {path.name for path in out.iterdir()} == {"e.json", "e.html"}
+    return done.stdout, read_json(out / "e.json"), (out / "e.html").read_text(encoding="utf-8")
+
+
+def test_the_training_folder_is_recognised_and_counted(on_training_folder, trained):
+    stdout, found, _ = on_training_folder
+    split = json.loads((trained[0].parent / "metrics.json").read_text())["split"]
+    n = len(split["train"])
+    assert n + len(split["test"]) == 12
+    assert f"TRAINED ON: {n} of these images were trained on, and 0 more" in stdout
+    assert found["trained_on"]["images"] == n
+    parts = {s["value"]: s["n"] for s in found["subgroups"] if s["kind"] == "trained on"}
+    assert parts == {"yes": n, "no": 12 - n}
+
+
+def test_what_is_printed_fits_80_columns_and_has_every_part(on_training_folder):
+    stdout, _, _ = on_training_folder
+    assert max(map(len, stdout.splitlines())) <= 80
+    for part in (
+        "drawings: 6 covid + 6 normal images, 10 patients",
+        "at the stored threshold, 0.500:",
+        "confusion matrix",
+        "auc: ",
+        "sensitivity at specificity 0.90: ",
+        "brier score: ",
+        "subgroup",
+        "best shortcut auc: ",
+        "not a medical device",
+    ):
+        assert part in stdout
+
+
+def test_the_json_holds_what_is_printed(on_training_folder, trained):
+    stdout, found, _ = on_training_folder
+    assert f"auc: {found['auc']['value']:.4f}" in stdout
+    assert f"brier score: {found['calibration']['brier']['value']:.4f}" in stdout
+    assert f"best shortcut auc: {found['shortcuts']['baselines'][0]['auc']['value']:.4f}" in stdout
+    assert sum(b["count"] for b in found["calibration"]["bins"]) == 12
+    trained_json = json.loads((trained[0].parent / "metrics.json").read_text())
+    assert found["dataset"]["sha256"] == trained_json["dataset"]["sha256"]
+
+
+def test_its_shortcuts_are_those_of_the_training_with_the_same_seed(on_training_folder, trained):
+    trained_json = json.loads((trained[0].parent / "metrics.json").read_text())
+    assert on_training_folder[1]["shortcuts"] == trained_json["shortcuts"]
+
+
+def test_the_report_has_the_scores_and_the_pictures(on_training_folder):
+    _, found, page = on_training_folder
+    assert f"{found['auc']['value']:.2f}" in page
+    assert "A saved model on drawings" in page
+    assert "data:image/" in page
+
+
+@pytest.fixture(scope="module")
+def normals(evaluate, trained, script, tmp_path_factory):
+    """Other drawings of the patients in the training folder; of normal alone."""
+    out = tmp_path_factory.mktemp("normals")
+    script("make_demo_dataset.py", "-s", 6, "--seed", 7, "-o", out / "set")
+    shutil.rmtree(out / "set" / "covid")
+    done = evaluate(out / "set", "--json", out / "n.json", "--report", out / "n.html")
+    assert done.returncode == 0, done.stderr
+    return done.stdout, read_json(out / "n.json"), out
+
+
+def test_normals_alone_give_a_false_positive_rate_and_no_area(normals):
+    stdout, found, out = normals
+    rate, confusion = found["false_positive_rate"], found["evaluation"]["confusion"]
+    assert f"false-positive rate: {rate['value']:.4f}  {rate['count']}/6" in stdout
+    assert rate["count"] == confusion[1][0]
+    assert confusion[0] == [0, 0]
+    assert "sensitivity: no positive image" in stdout
+    assert "auc" not in stdout
+    assert (found["auc"], found["fixed"], found["shortcuts"]) == (None, {}, None)
+    assert max(map(len, stdout.splitlines())) <= 80
+    assert "false-positive rate" in (out / "n.html").read_text(encoding="utf-8")
+
+
+def test_patients_trained_on_are_known_by_other_pictures_of_them(normals, trained):
+    stdout, found, out = normals
+    manifest = read_manifest(trained[1] / "normal")
+    split = json.loads((trained[0].parent / "metrics.json").read_text())["split"]
+    names = [name.removeprefix("normal/") for name in split["train"] if "normal/" in name]
+    patients = {manifest[name].patient_id for name in names}
+    rows = read_manifest(out / "set" / "normal").values()
+    n = sum(row.patient_id in patients for row in rows)
+    assert 0 < n < 6
+    assert f"TRAINED ON: 0 of these images were trained on, and {n} more" in stdout
+    assert found["trained_on"] == {"images": 0, "of_patients": n}
+
+
+def test_a_class_of_one_patient_is_scored_without_an_audit(evaluate, trained, tmp_path):
+    for name, n in (("covid", 3), ("normal", 1)):
+        (tmp_path / "few" / name).mkdir(parents=True)
+        for path in islice(sorted((trained[1] / name).glob("*.jpg")), n):
+            shutil.copy(path, tmp_path / "few" / name)
+    done = evaluate(tmp_path / "few", "--json", tmp_path / "few.json")
+    assert done.returncode == 0, done.stderr
+    found = read_json(tmp_path / "few.json")
+    assert found["auc"] is not None
+    assert found["shortcuts"] is None
+
+
+def test_normals_of_another_hospital_run_and_are_said_to_be_no_drawings(
+    evaluate, real_data, tmp_path
+):
+    (tmp_path / "nih" / "normal").mkdir(parents=True)
+    for path in islice(sorted((real_data / "nih-normal").glob("*.png")), 3):
+        os.symlink(path, tmp_path / "nih" / "normal" / path.name)
+    done = evaluate(tmp_path / "nih")
+    assert done.returncode == 0, done.stderr
+    assert "nih: 3 normal images, 3 patients" in done.stdout
+    assert "the numbers say nothing" in done.stdout
+    assert "false-positive rate: " in done.stdout
+    assert "TRAINED ON" not in done.stdout
+    assert "normal has no manifest.csv" in done.stderr
+    assert max(map(len, done.stdout.splitlines())) <= 80
+
+
+def test_a_folder_that_is_no_class_of_the_model_is_named(evaluate, tmp_path, picture):
+    (tmp_path / "set" / "flu").mkdir(parents=True)
+    (tmp_path / "set" / "flu" / "a.png").write_bytes(picture(1))
+    done = evaluate(tmp_path / "set", "--json", tmp_path / "e.json")
+    assert done.returncode == 2
+    assert "flu: is no class of the model; its classes are covid, normal" in done.stderr
+    assert "Traceback" not in done.stderr
+    assert not (tmp_path / "e.json").exists()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (("-m", "none.keras", "-d", ROOT / "dataset"), "none.keras: no such file"),
+        (("-m", ROOT / "README.md", "-d", ROOT / "dataset"), "cannot be read as a model"),
+        (("-m", "none.keras", "-d", "nowhere"), "no such folder"),
+        (("-m", "none.keras", "-d", ROOT / "dataset", "--report", "no/r.html"), "no such folder"),
+    ],
+)
+def test_bad_usage_is_one_line_and_exit_code_2(script, tmp_path, arguments, said):
+    done = script("evaluate_covid19.py", *arguments, cwd=tmp_path)
+    assert done.returncode == 2
+    assert said in done.stderr
+    assert "Traceback" not in done.stderr
+    assert list(tmp_path.iterdir()) == []

@@ -1,0 +1,104 @@
+"""Heat maps are Grad-CAM as its paper has it, worked out by automatic differentiation."""
+
+from itertools import pairwise
+
+import cv2
+import keras
+import numpy as np
+import pytest
+from conftest import ROOT
+
+from covidxray import gradcam
+from covidxray.backbone import FEATURES, LAST, RECIPES, build_backbone
+from covidxray.head import Heads, build_model
+from covidxray.images import SIZE, read_image
+from covidxray.weights import load_weights
+
+
+@pytest.fixture(scope="module", params=RECIPES)
+def model(request):
+    """VGG16 with a random head of three classes, and the exponent of its pooling."""
+    recipe, rng = RECIPES[request.param], np.random.default_rng(0)
+    widths = [FEATURES, *([recipe.units] if recipe.units else []), 3]
+    pairs = list(pairwise(widths))
+    heads = Heads(
+        rng.uniform(0, 1, (1, FEATURES)).astype(np.float32),
+        rng.uniform(0.5, 2, (1, FEATURES)).astype(np.float32),
+        tuple(rng.normal(0, n**-0.5, (1, n, m)).astype(np.float32) for n, m in pairs),
+        tuple(rng.normal(0, 0.1, (1, m)).astype(np.float32) for _, m in pairs),
+        {},
+    )
+    return build_model(build_backbone(load_weights(), recipe), heads, recipe.dropout), recipe.power
+
+
+@pytest.fixture(scope="module")
+def outputs(model):
+    """An X-ray's probabilities, features and maps."""
+    image = read_image(sorted((ROOT / "dataset" / "covid").glob("*.jpg"))[0])
+    return [np.asarray(a)[0] for a in gradcam.with_maps(model[0])(image[None].astype("float32"))]
+
+
+def logits(model, maps):
+    """The softmax's input by the maps of the last convolution."""
+    output = model.get_layer("probabilities")
+    tail = keras.Model(model.get_layer(LAST).output, output.input)
+    return (tail(maps) @ output.kernel + output.bias)[0]
+
+
+def by_differentiation(model, maps, label):
+    """ReLU(sum of the maps, each weighed by the mean gradient of the class's score), (h, w)."""
+    import tensorflow as tf
+
+    x = tf.constant(maps[None])
+    with tf.GradientTape() as tape:
+        tape.watch(x)
+        y = logits(model, x)
+        score = y[label] - tf.reduce_mean(y)
+    # The root of a map that is zero everywhere has no gradient, and such a map adds no heat.
+    weights = np.nan_to_num(tape.gradient(score, x).numpy()[0].mean(axis=(0, 1)))
+    return np.maximum(maps @ weights, 0)
+
+
+@pytest.mark.slow
+def test_what_is_differentiated_is_the_models_prediction(model, outputs):
+    raised = np.exp(np.asarray(logits(model[0], outputs[2][None])))
+    assert raised / raised.sum() == pytest.approx(outputs[0], abs=1e-5)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("label", range(3))
+def test_heat_is_grad_cam_by_automatic_differentiation(model, outputs, label):
+    _, features, maps = outputs
+    expected = by_differentiation(model[0], maps, label)
+    assert expected.any()
+    expected = np.maximum(cv2.resize(expected, (SIZE, SIZE), interpolation=cv2.INTER_CUBIC), 0)
+    heat = gradcam.heat_map(*model, features, maps, label)
+    assert heat == pytest.approx(expected / expected.max(), abs=1e-3)
+
+
+@pytest.mark.slow
+def test_heat_of_two_classes_differs(model, outputs):
+    heats = [gradcam.heat_map(*model, *outputs[1:], label).ravel() for label in (0, 1)]
+    assert np.corrcoef(*heats)[0, 1] < 0.9
+
+
+@pytest.mark.slow
+def test_a_picture_without_features_has_no_heat(model):
+    nothing = np.zeros(FEATURES, np.float32), np.zeros((4, 4, FEATURES), np.float32)
+    heat = gradcam.heat_map(*model, *nothing, 0)
+    assert heat.shape == (SIZE, SIZE)
+    assert not heat.any()
+
+
+def test_the_central_share_of_even_heat_is_the_centres_area():
+    share = gradcam.central_share(np.ones((SIZE, SIZE), np.float32))
+    assert share == pytest.approx(gradcam.EVEN, abs=0.01)
+
+
+def test_the_central_share_is_all_nothing_or_unknown():
+    heat = np.zeros((SIZE, SIZE), np.float32)
+    assert np.isnan(gradcam.central_share(heat))
+    heat[0, 0] = 1
+    assert gradcam.central_share(heat) == 0
+    heat[0, 0], heat[SIZE // 2, SIZE // 2] = 0, 1
+    assert gradcam.central_share(heat) == 1

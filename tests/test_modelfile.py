@@ -1,0 +1,220 @@
+"""One file holds the model and what it was made of; what is no such file is said in a line."""
+
+import io
+import zipfile
+from dataclasses import asdict, replace
+
+import keras
+import numpy as np
+import pytest
+from PIL import Image
+
+from covidxray.classifier import Classifier
+from covidxray.dataset import load_dataset
+from covidxray.errors import InputError
+from covidxray.familiarity import Familiarity
+from covidxray.images import SIZE, list_images, perceptual_hash, read_image
+from covidxray.manifest import Row, fill_folder
+from covidxray.modelfile import ARRAYS, MEMBER, About, load_model, save_model
+
+SALT = b"0123456789abcdef"
+ABOUT = About(
+    classes=("covid", "normal"),
+    positive="covid",
+    threshold=0.25,
+    synthetic=True,
+    recipe="portable",
+    salt=SALT.hex(),
+    trained_on=["ab" * 32],
+    hashes=["0f" * 32],
+    patients=["cd" * 16],
+    card={"weights": "Größe"},
+)
+FAMILIARITY = Familiarity(
+    mean=np.zeros(3, np.float32),
+    scale=np.ones(3, np.float32),
+    axes=np.eye(3, dtype=np.float32)[:1],
+    limit=np.float32(2.5),
+)
+
+
+def tiny(classes=2):
+    """A model that is quick to load: three mean colours -> probabilities."""
+    inputs = keras.Input((SIZE, SIZE, 3))
+    x = keras.layers.GlobalAveragePooling2D()(keras.layers.Rescaling(1 / 255)(inputs))
+    return keras.Model(inputs, keras.layers.Dense(classes, activation="softmax")(x))
+
+
+@pytest.fixture(scope="module")
+def saved(tmp_path_factory):
+    path = tmp_path_factory.mktemp("saved") / "m.keras"
+    model = tiny()
+    save_model(model, path, ABOUT, FAMILIARITY)
+    return path, model
+
+
+def test_what_is_saved_is_loaded(saved):
+    path, model = saved
+    loaded, about, familiarity = load_model(path)
+    assert about == ABOUT
+    for name, array in asdict(FAMILIARITY).items():
+        np.testing.assert_array_equal(getattr(familiarity, name), array)
+    pixels = np.random.default_rng(0).integers(0, 256, (2, SIZE, SIZE, 3)).astype(np.float32)
+    np.testing.assert_array_equal(loaded.predict_on_batch(pixels), model.predict_on_batch(pixels))
+
+
+@pytest.mark.slow
+def test_plain_keras_predicts_raw_pictures_as_the_program_does(trained):
+    path, folder = trained
+    paths = list_images(folder, recursive=True)[:4]
+    pixels = np.stack([read_image(path) for path in paths])
+    model = keras.saving.load_model(path, safe_mode=True)
+    ours = np.stack([p.probabilities for p in Classifier(path).predict(pixels)])
+    assert ours.std(axis=0).min() > 0
+    np.testing.assert_allclose(model.predict(pixels, verbose=0), ours, atol=1e-5)
+
+
+def refused(path):
+    """The line that says why a file is no model."""
+    with pytest.raises(InputError) as caught:
+        load_model(path)
+    message = str(caught.value)
+    assert message.startswith(f"{path}: ")
+    assert "\n" not in message
+    return message
+
+
+def test_files_that_are_no_model_are_refused_in_a_line(tmp_path, saved, picture):
+    assert "no such file" in refused(tmp_path / "none.keras")
+    for content in (b"", picture(1), b"PK\x05\x06" + bytes(18), b"PK\x03\x04" + bytes(100)):
+        path = tmp_path / "other.keras"
+        path.write_bytes(content)
+        refused(path)
+    (tmp_path / "folder.keras").mkdir()
+    refused(tmp_path / "folder.keras")
+    tiny().save(tmp_path / "foreign.keras")
+    said = refused(tmp_path / "foreign.keras")
+    assert "is not a model of this program" in said and "train_covid19.py" in said
+
+
+def test_a_damaged_model_is_refused_wherever_the_damage_is(tmp_path, saved):
+    whole = saved[0].read_bytes()
+    rng = np.random.default_rng(0)
+    path = tmp_path / "damaged.keras"
+    for cut in rng.integers(1, len(whole), 8):
+        path.write_bytes(whole[:cut])
+        refused(path)
+    for start in rng.integers(0, len(whole) - 64, 40):
+        path.write_bytes(whole[:start] + rng.bytes(64) + whole[start + 64 :])
+        try:
+            load_model(path)
+        except InputError as error:
+            assert "\n" not in str(error)
+
+
+def rewritten(source, path, **members):
+    """A copy of a model file in which some members have other content."""
+    with zipfile.ZipFile(source) as old, zipfile.ZipFile(path, "w") as new:
+        for name in old.namelist():
+            new.writestr(name, members.get(name, old.read(name)))
+    return path
+
+
+@pytest.mark.parametrize(
+    "content", [b"", b"[]", b"null", b"{}", b"{", b"\xff", b'{"classes": 1}', b'{"classes": null}']
+)
+def test_a_description_that_is_none_is_refused(tmp_path, saved, content):
+    refused(rewritten(saved[0], tmp_path / "m.keras", **{MEMBER: content}))
+
+
+def arrays_of(**arrays):
+    file = io.BytesIO()
+    np.savez(file, **arrays)
+    return file.getvalue()
+
+
+@pytest.mark.parametrize(
+    "content", [b"", b"x", arrays_of(mean=1), arrays_of(mean=np.array([{}], dtype=object))]
+)
+def test_arrays_that_are_none_are_refused_and_nothing_pickled_is_read(tmp_path, saved, content):
+    refused(rewritten(saved[0], tmp_path / "m.keras", **{ARRAYS: content}))
+
+
+@pytest.mark.parametrize("member", ["config.json", "model.weights.h5"])
+@pytest.mark.parametrize("content", [b"", b"{}", b"[]"])
+def test_a_model_within_that_is_none_is_refused(tmp_path, saved, member, content):
+    refused(rewritten(saved[0], tmp_path / "m.keras", **{member: content}))
+
+
+@pytest.mark.parametrize(
+    "changed",
+    [{"classes": ("covid", "flu", "normal")}, {"positive": "flu"}, {"recipe": "another"}],
+)
+def test_parts_of_different_models_are_refused(tmp_path, changed):
+    path = tmp_path / "m.keras"
+    save_model(tiny(), path, replace(ABOUT, **changed), FAMILIARITY)
+    assert "do not fit together" in refused(path)
+
+
+def test_no_code_in_the_file_is_run(tmp_path):
+    inputs = keras.Input((SIZE, SIZE, 3))
+    x = keras.layers.Lambda(lambda x: x)(inputs)
+    x = keras.layers.GlobalAveragePooling2D()(x)
+    model = keras.Model(inputs, keras.layers.Dense(2, activation="softmax")(x))
+    save_model(model, tmp_path / "m.keras", ABOUT, FAMILIARITY)
+    refused(tmp_path / "m.keras")
+
+
+def hashes_of(data):
+    return np.stack([perceptual_hash(read_image(path)) for path in data.paths])
+
+
+@pytest.fixture
+def trained_on(tmp_path, picture):
+    """Two patients' pictures, and a model's description that knows the first one only."""
+    rows = [Row("a.png", "hospital", "a", "7"), Row("b.png", "hospital", "b", "8")]
+    fill_folder(tmp_path / "old" / "covid", zip(rows, [picture(1), picture(2)], strict=True))
+    data = load_dataset(tmp_path / "old", SALT, classes=ABOUT.classes)
+    about = replace(
+        ABOUT,
+        trained_on=[data.rows[0].sha256],
+        hashes=[hashes_of(data)[0].tobytes().hex()],
+        patients=[data.patients[0]],
+    )
+    return data, about
+
+
+def test_an_image_trained_on_is_known_by_its_bytes(trained_on):
+    data, about = trained_on
+    strange = ~hashes_of(data)
+    assert about.trained_images(data, strange).tolist() == [True, False]
+
+
+def test_an_image_trained_on_is_known_at_another_size_and_in_another_format(trained_on, tmp_path):
+    data, about = trained_on
+    (tmp_path / "new" / "covid").mkdir(parents=True)
+    for path in data.paths:
+        copy = Image.open(path).resize((90, 80))
+        copy.save(tmp_path / "new" / "covid" / f"{path.stem}.jpg", quality=70)
+    copies = load_dataset(tmp_path / "new", SALT, classes=ABOUT.classes)
+    assert not {row.sha256 for row in copies.rows} & set(about.trained_on)
+    assert about.trained_images(copies, hashes_of(copies)).tolist() == [True, False]
+
+
+def test_a_patient_trained_on_is_known_under_the_same_salt_only(trained_on, tmp_path, picture):
+    _, about = trained_on
+    rows = [Row("x.png", "hospital", "x", "7"), Row("y.png", "elsewhere", "y", "7")]
+    fill_folder(tmp_path / "new" / "covid", zip(rows, [picture(3), picture(4)], strict=True))
+    for salt, known in ((SALT, [True, False]), (b"another", [False, False])):
+        data = load_dataset(tmp_path / "new", salt, classes=ABOUT.classes)
+        assert about.trained_patients(data).tolist() == known
+        assert about.trained_images(data, hashes_of(data)).tolist() == [False, False]
+
+
+def test_images_of_no_known_patient_are_nobodys(trained_on, tmp_path, picture):
+    _, about = trained_on
+    (tmp_path / "new" / "covid").mkdir(parents=True)
+    (tmp_path / "new" / "covid" / "x.png").write_bytes(picture(5))
+    data = load_dataset(tmp_path / "new", SALT, classes=ABOUT.classes)
+    for patients in ([], ["", *about.patients]):
+        assert not replace(about, patients=patients).trained_patients(data).any()

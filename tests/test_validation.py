@@ -1,0 +1,239 @@
+"""Scores on images from elsewhere, held against cases worked out by hand."""
+
+import numpy as np
+import pytest
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
+
+from covidxray.manifest import Row
+from covidxray.metrics import Estimate
+from covidxray.validation import (
+    age_band,
+    calibrate,
+    describe,
+    format_validation,
+    sensitivity_at,
+    validate,
+)
+
+CLASSES = ("covid", "normal")
+
+
+def scored(is_positive, score, *, groups=None, parts=None, threshold=0.5):
+    """Validate probabilities of covid; each image is a patient unless `groups` says otherwise."""
+    is_positive, score = np.asarray(is_positive, bool), np.asarray(score, float)
+    groups = np.arange(len(score)) if groups is None else np.asarray(groups)
+    probabilities = np.stack([score, 1 - score], axis=1)
+    rng = np.random.default_rng(0)
+    labels = np.where(is_positive, 0, 1)
+    return validate(labels, probabilities, CLASSES, 0, threshold, groups, parts or {}, rng)
+
+
+def calibrated(is_positive, score):
+    is_positive, score = np.asarray(is_positive, bool), np.asarray(score, float)
+    return calibrate(is_positive, score, np.arange(len(score)), np.random.default_rng(0))
+
+
+NEGATIVES = np.arange(10) / 10  # 0.0 to 0.9
+
+
+@pytest.mark.parametrize(
+    ("specificity", "expected"),
+    # One of ten negatives may be called at 0.90, none at 0.95.
+    [(0.90, 3 / 4), (0.95, 2 / 4), (0.80, 4 / 4)],
+)
+def test_sensitivity_where_the_specificity_is_kept(specificity, expected):
+    score = np.array([*NEGATIVES, 0.75, 0.85, 0.95, 0.99])
+    y_true = np.arange(14) >= 10
+    assert sensitivity_at(y_true, score, specificity) == expected
+
+
+def test_a_positive_level_with_too_many_negatives_is_not_called():
+    # Calling 0.8 would call three of ten negatives; nothing above it is left but 0.9.
+    score = np.array([0.1] * 7 + [0.8] * 3 + [0.8, 0.8, 0.9])
+    y_true = np.arange(13) >= 10
+    assert sensitivity_at(y_true, score, 0.80) == pytest.approx(1 / 3)
+    assert sensitivity_at(y_true, score, 0.70) == 1
+
+
+@given(
+    st.lists(st.integers(0, 5), min_size=1, max_size=30),
+    st.lists(st.integers(0, 5), min_size=1, max_size=30),
+    st.sampled_from([0.5, 0.8, 0.9, 0.95]),
+)
+def test_it_is_the_best_of_all_thresholds_that_keep_the_specificity(negatives, positives, level):
+    negative, positive = np.array(negatives), np.array(positives)
+    score = np.concatenate([negative, positive]).astype(float)
+    y_true = np.arange(len(score)) >= len(negative)
+    kept = [t for t in range(7) if (negative < t).mean() >= level - 1e-12]
+    best = max((positive >= t).mean() for t in kept)
+    assert sensitivity_at(y_true, score, level) == pytest.approx(best)
+
+
+def test_both_fixed_points_are_given_and_each_is_the_others_mirror():
+    score = np.array([*NEGATIVES, 0.75, 0.85, 0.95, 0.99])
+    y_true = np.arange(14) >= 10
+    fixed, mirror = scored(y_true, score).fixed, scored(~y_true, 1 - score).fixed
+    assert list(fixed) == [
+        f"{name} at {other} {level}"
+        for name, other in (("sensitivity", "specificity"), ("specificity", "sensitivity"))
+        for level in ("0.90", "0.95")
+    ]
+    assert fixed["sensitivity at specificity 0.90"].value == 3 / 4
+    for level in ("0.90", "0.95"):
+        here = fixed[f"specificity at sensitivity {level}"]
+        there = mirror[f"sensitivity at specificity {level}"]
+        assert here.value == there.value
+
+
+def test_a_perfect_score_is_not_certain():
+    fixed = scored([True] * 10 + [False] * 10, [0.9] * 10 + [0.1] * 10).fixed
+    estimate = fixed["sensitivity at specificity 0.95"]
+    assert (estimate.value, estimate.high) == (1, 1)
+    assert estimate.low == pytest.approx(0.69, abs=0.01)
+
+
+def test_what_is_as_often_true_as_it_says_has_no_calibration_error():
+    # Of ten images at 0.2 two are positive, and of ten at 0.8 eight.
+    is_positive = [True] * 2 + [False] * 8 + [True] * 8 + [False] * 2
+    found = calibrated(is_positive, [0.2] * 10 + [0.8] * 10)
+    assert found.error.value == pytest.approx(0)
+    assert found.brier.value == pytest.approx(0.16)
+    filled = {(b.count, round(b.predicted, 6), round(b.observed, 6)) for b in found.bins if b.count}
+    assert filled == {(10, 0.2, 0.2), (10, 0.8, 0.8)}
+
+
+def test_brier_score_and_calibration_error_worked_out_by_hand():
+    found = calibrated([True, False, False, True], [0.9, 0.7, 0.1, 1.0])
+    assert found.brier.value == pytest.approx((0.01 + 0.49 + 0.01 + 0.0) / 4)
+    # Bins: 0.1 (no positive), 0.7 (no positive), 0.9 and 1.0 (both positive).
+    assert found.error.value == pytest.approx((0.1 + 0.7 + 2 * 0.05) / 4)
+    assert sum(b.count for b in found.bins) == 4
+
+
+def test_a_sure_model_that_is_always_wrong_has_the_worst_of_both():
+    found = calibrated([True, False], [0.0, 1.0])
+    assert (found.brier.value, found.error.value) == (1, 1)
+
+
+def test_subgroups_count_their_images_and_come_with_the_unknown_last():
+    parts = {"sex": ["M", "F", "", "M", "F", "F"], "view": [""] * 6, "trained on": []}
+    found = scored(
+        [True, True, True, False, False, False], [0.9, 0.2, 0.9, 0.1, 0.1, 0.6], parts=parts
+    )
+    named = {(s.kind, s.value): s for s in found.subgroups}
+    assert list(named) == [("sex", "F"), ("sex", "M"), ("sex", "unknown")]
+    women, unknown = named["sex", "F"], named["sex", "unknown"]
+    assert (women.n, women.positives) == (3, 1)
+    assert (women.sensitivity.count, women.sensitivity.total) == (0, 1)
+    assert (women.specificity.count, women.specificity.total) == (1, 2)
+    assert women.auc.value == 0.5
+    assert (unknown.n, unknown.positives) == (1, 1)
+    assert unknown.sensitivity.value == 1
+    assert unknown.specificity is unknown.auc is None
+
+
+def test_a_subgroup_of_the_trained_on_is_told_apart_only_if_there_is_one():
+    rows = [Row("a.png", "s", "a", "1", view="PA", age="61", sex="F"), Row("b.png", "s", "b", "2")]
+    assert describe(rows, [True, False]) == {
+        "source": ["s", "s"],
+        "sex": ["F", ""],
+        "age": ["60-79", ""],
+        "view": ["PA", ""],
+        "trained on": ["yes", "no"],
+    }
+    assert describe(rows, [False, False])["trained on"] == []
+
+
+@pytest.mark.parametrize(
+    ("age", "band"),
+    [
+        ("0", "0-17"),
+        ("17.9", "0-17"),
+        ("18", "18-39"),
+        ("40", "40-59"),
+        ("59", "40-59"),
+        ("60", "60-79"),
+        ("80", "80+"),
+        ("104", "80+"),
+        ("", ""),
+        ("adult", ""),
+        ("nan", ""),
+        ("-3", ""),
+        ("411", ""),
+    ],
+)
+def test_age_bands(age, band):
+    assert age_band(age) == band
+
+
+@pytest.mark.parametrize("truth", [True, False])
+def test_of_one_class_alone_is_said_what_can_be(truth):
+    found = scored([truth] * 4, [0.9, 0.8, 0.3, 0.1], parts={"sex": ["F", "M", "F", "M"]})
+    assert found.auc is None
+    assert found.fixed == {}
+    evaluation, rate = found.evaluation, found.false_positive_rate
+    if truth:
+        assert rate is None and evaluation.specificity is None
+        assert (evaluation.sensitivity.count, evaluation.sensitivity.total) == (2, 4)
+    else:
+        assert evaluation.sensitivity is None
+        assert (rate.count, rate.total) == (2, 4)
+    assert all(s.auc is None for s in found.subgroups)
+    text = format_validation(found, CLASSES)
+    assert ("false-positive rate: 0.5000  2/4" in text) is not truth
+    assert "auc" not in text
+
+
+def test_at_another_threshold_other_images_are_called():
+    is_positive, score = [True, True, False, False], [0.9, 0.3, 0.25, 0.1]
+    assert scored(is_positive, score).evaluation.sensitivity.count == 1
+    low = scored(is_positive, score, threshold=0.3)
+    assert low.evaluation.sensitivity.count == 2
+    assert low.false_positive_rate.count == 0
+
+
+def test_the_printed_tables_fit_80_columns():
+    rng = np.random.default_rng(0)
+    is_positive = np.arange(40) % 2 == 0
+    parts = {"source": ["a-hospital-of-a-rather-long-name"] * 20 + ["b"] * 20}
+    found = scored(is_positive, rng.uniform(size=40), parts=parts, groups=np.arange(40) // 2)
+    text = format_validation(found, CLASSES)
+    assert max(map(len, text.splitlines())) <= 80
+    for line in ("auc: ", "sensitivity at specificity 0.95: ", "brier score: ", "subgroup"):
+        assert line in text
+
+
+def estimates(found):
+    """Every estimate of a validation, by its name."""
+    yield "auc", found.auc
+    yield "false-positive rate", found.false_positive_rate
+    yield "brier", found.calibration.brier
+    yield "calibration error", found.calibration.error
+    for name in ("accuracy", "sensitivity", "specificity"):
+        yield name, getattr(found.evaluation, name)
+    yield from found.fixed.items()
+    for part in found.subgroups:
+        for name in ("sensitivity", "specificity", "auc"):
+            yield f"{name} of {part.kind} {part.value}", getattr(part, name)
+
+
+@given(
+    st.lists(
+        st.tuples(st.booleans(), st.integers(0, 10), st.integers(0, 6), st.sampled_from("FM")),
+        min_size=1,
+        max_size=25,
+    )
+)
+@example([(i % 2 == 0, 10 * (i % 2 == 0), i, "F") for i in range(10)])
+@example([(i % 10 < (2 if i < 10 else 8), 2 if i < 10 else 8, i, "M") for i in range(20)])
+@settings(max_examples=25, deadline=None)
+def test_every_interval_lies_between_0_and_1_and_holds_its_value(images):
+    is_positive, score, groups, sex = map(list, zip(*images, strict=True))
+    found = scored(is_positive, np.array(score) / 10, groups=groups, parts={"sex": sex})
+    for name, estimate in estimates(found):
+        if estimate is not None:
+            assert isinstance(estimate, Estimate)
+            # The area's interval is on a grid of 20000.
+            assert 0 <= estimate.low <= estimate.value + 1e-4, (name, estimate)
+            assert estimate.value - 1e-4 <= estimate.high <= 1, (name, estimate)
