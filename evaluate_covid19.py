@@ -5,6 +5,7 @@ from dataclasses import asdict
 from pathlib import Path
 
 from covidxray.cli import DISCLAIMER, existing_folder, info, make_parser, number, quiet_backend, run
+from covidxray.errors import InputError
 from covidxray.files import check_writable
 
 
@@ -86,9 +87,12 @@ def main() -> None:
     print(format_validation(result, data.classes))
     shortcuts, sentence = None, ""
     if result.auc:
-        shortcuts = audit(data, clues, positive, np.random.default_rng(args.seed))
-        sentence = summary.compare("", result.auc, shortcuts)
-        print(summary.format_shortcut(shortcuts, sentence))
+        try:
+            shortcuts = audit(data, clues, positive, np.random.default_rng(args.seed))
+            sentence = summary.compare("", result.auc, shortcuts)
+            print(summary.format_shortcut(shortcuts, sentence))
+        except InputError as error:
+            info(f"shortcuts are not looked for: {error}")
 
     if args.json:
         results = {

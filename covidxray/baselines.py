@@ -26,7 +26,7 @@ READS = {
     "frame": "the outer frame alone",
     "histogram": "the histogram of grey levels alone",
     "file": "the file's header alone (size, format, compression)",
-    "thumbnail": "an 8 x 8 thumbnail",
+    "thumbnail": "an 8 x 8 thumbnail alone",
     "manifest": "the manifest alone (source, view, sex, age)",
 }
 

@@ -186,10 +186,11 @@ def _batches(
     """Yield x (B, F, D), y (B, F) and weights (B, F), epoch after epoch.
 
     Each class weighs the same in a training set, however many images it has. Batches not full are
-    filled up by images of weight 0; the weights of a batch sum to 1.
+    filled up by images of weight 0; the weights of a batch sum to 1 on average.
     """
     size = options.batch_size
-    rarity = [1 / np.maximum(np.bincount(labels[indices]), 1) for indices in train]
+    counts = [np.bincount(labels[indices]) for indices in train]
+    rarity = [steps / (np.count_nonzero(n) * np.maximum(n, 1)) for n in counts]
     while True:
         index = np.zeros((len(train), steps * size), np.int64)
         view = np.zeros_like(index)
@@ -203,8 +204,7 @@ def _batches(
             part = np.s_[:, step * size : (step + 1) * size]
             i, v, weight = index[part].T, view[part].T, rare[part].T
             x = (views[i, v] - mean) / scale
-            total = weight.sum(axis=0)
-            yield x, labels[i], weight / np.where(total, total, 1)
+            yield x, labels[i], weight
 
 
 def cross_validate(

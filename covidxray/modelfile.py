@@ -95,6 +95,14 @@ def load_model(path: Path) -> tuple[keras.Model, About, Familiarity]:
     except FileNotFoundError as error:
         raise InputError(f"{path}: no such file; {mend}") from error
     # Keras raises a dozen kinds of errors for a damaged file: whichever it is, the mend is one.
-    except (OSError, ValueError, TypeError, KeyError, zipfile.BadZipFile, NotImplementedError) as e:
+    except (
+        OSError,
+        ValueError,
+        TypeError,
+        KeyError,
+        zipfile.BadZipFile,
+        EOFError,
+        RuntimeError,
+    ) as e:
         raise InputError(f"{path}: cannot be read as a model; {mend}") from e
     return model, about, familiarity

@@ -56,7 +56,7 @@ def write_json(path: Path, results: dict[str, Any]) -> None:
 def compare(name: str, auc: Estimate | None, audit: Audit) -> str:
     """The model's area beside the strongest shortcut's, in a sentence."""
     best = audit.best
-    shortcut = f"{best.what} alone reaches {_short(best.auc)}"
+    shortcut = f"{best.what} reaches {_short(best.auc)}"
     if auc is None:
         return f"Of the shortcuts, {shortcut}."
     sentence = f"The model's {name}AUC is {_short(auc)}; {shortcut}."

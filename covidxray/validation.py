@@ -208,7 +208,8 @@ def _resampled(
         if truth.any() == y_true.any() and truth.all() == y_true.all():
             values.append(statistic(truth, y_score[drawn]))
     low, high = np.quantile(values, (0.025, 0.975))
-    return Estimate(statistic(y_true, y_score), float(low), float(high))
+    value = statistic(y_true, y_score)
+    return Estimate(value, min(float(low), value), max(float(high), value))
 
 
 def _known(values: list[str]) -> list[str]:

@@ -190,10 +190,13 @@ def test_the_saved_file_is_all_that_plain_keras_needs(weights, images, tmp_path,
 
 
 def test_a_recipe_knows_what_its_user_leaves_open():
-    assert head.options_for(RECIPES["portable"], None, None, 25, 8, 1e-3).units == 0
-    assert head.options_for(RECIPES["tutorial"], None, None, 25, 8, 1e-3) == head.HeadOptions()
-    assert head.options_for(RECIPES["portable"], 16, 0.2, 25, 8, 1e-3) == head.HeadOptions(
-        units=16, dropout=0.2, l2=RECIPES["portable"].l2
+    portable, tutorial = RECIPES["portable"], RECIPES["tutorial"]
+    open_ = head.options_for(portable, None, None, 25, 8, None)
+    assert (open_.units, open_.l2) == (0, portable.l2)
+    assert open_.learning_rate == portable.learning_rate
+    assert head.options_for(tutorial, None, None, 25, 8, None) == head.HeadOptions()
+    assert head.options_for(portable, 16, 0.2, 25, 8, 0.01) == head.HeadOptions(
+        units=16, dropout=0.2, l2=portable.l2, learning_rate=0.01
     )
 
 
