@@ -43,7 +43,7 @@ def data(tmp_path_factory):
     root = tmp_path_factory.mktemp("report") / "drawings"
     for name in CLASSES:
         fill(root / name)
-    return load_dataset(root)
+    return load_dataset(root, b"salt")
 
 
 @pytest.fixture(scope="module")
@@ -69,7 +69,7 @@ def content(data):
         )
         for i in test
     ]
-    evaluation = metrics.evaluate(data.labels[test], predicted, CLASSES, 0)
+    evaluation = metrics.evaluate(data.labels[test], predicted, CLASSES, 0, data.groups[test])
     one = metrics.auc(positive, scores[0], data.groups)
     return report.Content(
         title="COVID-19 in chest X-rays: drawings",
@@ -107,8 +107,10 @@ def content(data):
         cases=cases,
         heat_note="On average 0.41 of the heat is central; an even heat would give 0.49.",
         subgroups=[
-            report.Subgroup("sex", "F", 8, 4, metrics.share(positive[:5]), None, area),
-            report.Subgroup("age", "60 to 79", 0, 0, metrics.share(positive[:0]), None, None),
+            report.Subgroup(
+                "sex", "F", 8, 4, metrics.share(positive[:5], np.arange(5)), None, area
+            ),
+            report.Subgroup("age", "60 to 79", 0, 0, None, None, None),
         ],
         data=data,
         exclusions=report.count_exclusions(data),
