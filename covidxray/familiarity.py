@@ -51,7 +51,9 @@ def fit_familiarity(
 
 def _fit(features: np.ndarray) -> Familiarity:
     logs = np.log1p(features)
-    mean, scale = logs.mean(axis=0), np.maximum(logs.std(axis=0), 1e-6)
+    mean, scale = logs.mean(axis=0), logs.std(axis=0)
+    # A feature that hardly fires in few images would outweigh all others wherever else it fires.
+    scale = np.maximum(scale, max(0.1 * np.median(scale), 1e-6))
     axes = np.linalg.svd((logs - mean) / scale, full_matrices=False)[2]
     k = max(1, min(COMPONENTS, len(features) // 4))
     return Familiarity(mean, scale, axes[:k], np.float32(np.inf))

@@ -52,6 +52,15 @@ def test_the_distance_of_an_image_does_not_depend_on_the_others(usual):
     assert usual.distance(new) == pytest.approx(alone, rel=1e-4)
 
 
+def test_a_feature_silent_in_all_but_one_of_few_images_does_not_set_the_limit():
+    rng = np.random.default_rng(9)
+    features, groups = draw(rng, 12, images=1)
+    without = fit_familiarity(features, groups, np.random.default_rng(0)).limit
+    features[:, 0] = np.eye(12)[0]
+    limit = fit_familiarity(features, groups, np.random.default_rng(0)).limit
+    assert limit < 2 * without
+
+
 def test_a_feature_that_never_fires_in_training_is_no_division_by_zero():
     rng = np.random.default_rng(6)
     features, groups = draw(rng, 20)

@@ -102,7 +102,7 @@ def test_the_printed_table_csv_and_json_agree(mixed):
     assert rows == text
     printed = done.stdout.splitlines()[1 : 1 + len(table)]
     for line, row in zip(printed, table, strict=True):
-        assert line[3:30].rstrip().endswith(row["image"][-20:])
+        assert row["image"].endswith(line[:30].rstrip().removeprefix("..."))
         assert line[30:42].strip() == row["class"]
         assert float(line[42:50]) == pytest.approx(row["probability"], abs=6e-4)
         assert line[50:].strip() == row["warning"]
