@@ -66,7 +66,6 @@ def main() -> None:
     about = classifier.about
 
     good: list[Path] = []
-    bad = 0
     with ExitStack() as stack, tqdm(total=len(paths), unit="image") as bar:
         write = open_tables(stack, args.csv, args.json)
 
@@ -74,12 +73,10 @@ def main() -> None:
             bar.write(printable(line), file=file)
 
         def images() -> Iterator:
-            nonlocal bad
             for path in paths:
                 try:
                     image = read_image(path)
                 except InputError as error:
-                    bad += 1
                     show(f"error: {error}", sys.stderr)
                 else:
                     good.append(path)
@@ -104,7 +101,7 @@ def main() -> None:
             cell = f"./{full}" if full[0] in "=+-@" else full  # a spreadsheet would calculate it
             write(cell, label, *numbers, prediction.warning, heat, picture and str(picture))
     print(f"\nclass at the stored threshold, {about.threshold:.3f}\n{DISCLAIMER}")
-    if bad:
+    if bad := len(paths) - len(good):
         raise InputError(f"{bad} of {len(paths)} files could not be read; see the lines above")
 
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-QUANTILE = 0.95  # of the training patients' own distances, each measured by the others
+QUANTILE = 0.95  # of the training images' own distances, each measured by other patients
 COMPONENTS = 10
 FOLDS = 5
 COLOUR = 15.0  # mean difference of a pixel's largest and smallest channel, of 255
@@ -20,7 +20,7 @@ CONTRAST = 5.0  # standard deviation of grey, of 255
 class Familiarity:
     """What training features have in common: `mean` and `scale` (D,) of their logarithms and their
     leading principal components, `axes` (K, D). The distance of an image is how much of it these
-    do not account for; beyond `limit` are 5 % of training patients when the others measure them.
+    do not account for; beyond `limit` are 5 % of training images when other patients measure them.
     """
 
     mean: np.ndarray

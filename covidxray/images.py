@@ -49,6 +49,8 @@ def list_images(folder: Path, recursive: bool = False) -> list[Path]:
 
 def is_dicom(path: Path) -> bool:
     """Whether a file is DICOM by its first bytes, with or without the preamble."""
+    if not path.is_file():  # to open a named pipe would wait for ever
+        return False
     try:
         with open(path, "rb") as file:
             start = file.read(132)
@@ -89,6 +91,8 @@ def _decode(path: Path) -> np.ndarray:
                 image.load()
                 image = ImageOps.exif_transpose(image)
                 return _eight_bit_rgb(image)
+    except PermissionError as error:
+        raise InputError(f"{path}: may not be read; change its permissions") from error
     except (OSError, ValueError, SyntaxError, MemoryError, Image.DecompressionBombError) as error:
         raise InputError(f"{path}: is not an image that can be decoded; remove it") from error
     except Image.DecompressionBombWarning as error:
@@ -115,7 +119,7 @@ def eight_bits(values: np.ndarray, low: float, high: float) -> np.ndarray:
 def save_png(path: Path, pixels: np.ndarray) -> None:
     """Write uint8 RGB (H, W, 3) as a PNG file, whole or not at all (`files.whole_file`)."""
     with whole_file(path) as part:
-        cv2.imwrite(str(part), pixels[..., ::-1])
+        part.write_bytes(cv2.imencode(".png", pixels[..., ::-1])[1].tobytes())
 
 
 def perceptual_hash(pixels: np.ndarray) -> np.ndarray:
