@@ -1,8 +1,9 @@
 """Say what a saved model makes of images: files, folders, DICOM. Reads them one after another.
 
 A warning stands where an image is in colour or blank, or farther from the training images than 95 %
-of their own patients are from each other. Measured, it catches CT slices and photographs, a third
-of lateral views, and hardly ever another hospital: no warning is no promise (docs/measurements.md).
+of them are from other patients'. Measured on models of 50 and 200 images, it caught all of 8 CT
+slices and 2 photographs, about half of 7 lateral views (0.45 and 0.66), and of another hospital's
+X-rays as few as of their own (0.05 and 0.07): no warning is no promise (docs/measurements.md).
 """
 
 import argparse
