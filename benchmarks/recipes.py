@@ -12,7 +12,6 @@ nothing of the tests. The last column leaves one place at a time out of Cohen's 
 import argparse
 from dataclasses import replace
 
-import cv2
 import numpy as np
 from pool import Pool, add_sources, draw_patients, features, read_pool, spread, turned
 from sklearn.metrics import roc_auc_score
@@ -44,30 +43,6 @@ RECIPES = {
     "block 4, GeM 3, learning rate 0.001": ((LAST4,), 3, replace(LOGISTIC, learning_rate=1e-3)),
     "block 4, GeM 3, l2 30": ((LAST4,), 3, replace(LOGISTIC, l2=30.0)),
 }
-
-
-def central(image: np.ndarray) -> np.ndarray:
-    """The central 75 % of each side."""
-    edge = round(image.shape[0] / 8)
-    return cv2.resize(image[edge:-edge, edge:-edge], image.shape[:2])
-
-
-def clahe(image: np.ndarray) -> np.ndarray:
-    """Contrast-limited adaptive histogram equalisation."""
-    grey = cv2.createCLAHE(2.0, (8, 8)).apply(cv2.cvtColor(image, cv2.COLOR_RGB2GRAY))
-    return cv2.cvtColor(grey, cv2.COLOR_GRAY2RGB)
-
-
-def stretched(image: np.ndarray) -> np.ndarray:
-    """Grey levels from the 1st to the 99th percentile."""
-    low, high = np.percentile(image, (1, 99))
-    return ((image - low) * (255 / max(high - low, 1))).clip(0, 255).astype(np.uint8)
-
-
-def blurred(image: np.ndarray) -> np.ndarray:
-    """Half the resolution, so that sharpness says less of the source."""
-    small = cv2.resize(image, (112, 112), interpolation=cv2.INTER_AREA)
-    return cv2.resize(small, image.shape[:2], interpolation=cv2.INTER_CUBIC)
 
 
 def log_odds(probabilities: np.ndarray) -> np.ndarray:
@@ -163,9 +138,6 @@ def main() -> None:
         show(name, np.hstack([clean[layer, how] for layer in layers])[:, None], options)
     both = np.stack([clean[LAST4, 3], features(args, pool, "turned", turned)[LAST4, 3]], axis=1)
     show("portable, a rotated view beside each image", both, LOGISTIC)
-    for change in (central, clahe, stretched, blurred):
-        views = features(args, pool, change.__name__, change)[LAST4, 3][:, None]
-        show(f"portable, images {change.__name__}", views, LOGISTIC)
 
 
 if __name__ == "__main__":
