@@ -9,6 +9,7 @@ that it was not trained on, at its threshold of 0.5. In brackets: the middle 95 
 """
 
 import argparse
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -46,7 +47,7 @@ def training_set(name: str, pool: Pool, tutorial: set[str], rng: np.random.Gener
 
 
 NAMES = (
-    "a: the tutorial's 25 + 25",
+    "a: the tutorial's, 24 of its 25 + 25",
     "b: 25 covid + 25 Kaggle normals",
     "c: 25 covid + 25 controls",
     "d: 60 covid + 60 controls",
@@ -102,20 +103,24 @@ def main() -> None:
     records = cohen.select(cohen.read_metadata(args.metadata), "COVID-19", ["PA"])
     tutorial = {record.filename for record in records}
     pool = read_pool(args)
+    # Four of the tutorial's images are AP in later tables; a fifth is not in them, and is left out.
+    named = np.array([path.name in tutorial for path in pool.paths])
+    as_then = replace(pool, kind=np.where(named, "covid", pool.kind))
     clues = pool.clues()
     clean = features(args, pool, "clean")
     print("| training set | recipe | cv AUC | best shortcut AUC | called covid: NIH normals "
           "| Kaggle normal | Kaggle pneumonia | specificity on controls |")  # fmt: skip
     print("|" + " --- |" * 8)
     for name in NAMES:
+        seen = as_then if name.startswith("a") else pool
         sets = [
-            training_set(name, pool, tutorial, np.random.default_rng((args.seed, draw)))
+            training_set(name, seen, tutorial, np.random.default_rng((args.seed, draw)))
             for draw in range(args.draws)
         ]
-        shortcut, which = best_shortcut(pool, clues, sets, args.seed)
+        shortcut, which = best_shortcut(seen, clues, sets, args.seed)
         for recipe, key in POOLED.items():
             views = clean[key][:, None]
-            areas, called = score(pool, sets, views, recipe, args.seed)
+            areas, called = score(seen, sets, views, recipe, args.seed)
             rates = [called[kind] for kind in TESTS[:3]] + [1 - called["control"]]
             cells = [recipe, spread(areas), f"{spread(shortcut)} {which}", *map(spread, rates)]
             print("| " + " | ".join([name, *cells]) + " |", flush=True)
