@@ -75,7 +75,8 @@ def main() -> None:
             f"TRAINED ON: {seen.sum()} of these images were trained on, and {others} more are of\n"
             "patients trained on. The numbers are too good by them; see the subgroups."
         )
-    data, copies = data.merge(hashes)
+    loaded = data
+    data, copies = loaded.merge(hashes)
     flagged = sum(map(bool, warnings))
     print(f"unlike the training images: {flagged} of {len(data)}")
 
@@ -88,7 +89,7 @@ def main() -> None:
     shortcuts, sentence = None, ""
     if result.auc:
         try:
-            shortcuts = audit(data, clues, positive, np.random.default_rng(args.seed))
+            shortcuts = audit(loaded, clues, positive, np.random.default_rng(args.seed))
             sentence = summary.compare("", result.auc, shortcuts)
             print(summary.format_shortcut(shortcuts, sentence))
         except InputError as error:

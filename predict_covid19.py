@@ -36,9 +36,8 @@ def parse_arguments() -> argparse.Namespace:
 
 def main() -> None:
     args = parse_arguments()
-    for path in (args.csv, args.json):
-        if path:
-            check_writable(path)
+    for path in filter(None, (args.csv, args.json)):
+        check_writable(path)
 
     from tqdm import tqdm
 
@@ -140,7 +139,8 @@ def open_tables(stack: ExitStack, csv_path: Path | None, json_path: Path | None)
     def write(*cells) -> None:
         if table:
             table.writerow(["" if cell is None else cell for cell in cells])
-        rows.append(dict(zip(COLUMNS, cells, strict=True)))
+        if json_path:
+            rows.append(dict(zip(COLUMNS, cells, strict=True)))
 
     return write
 

@@ -89,7 +89,8 @@ def main() -> None:
     # One stream for each purpose: changing one option leaves the others' random numbers alone.
     view_rng, fit_rng, all_rng, familiar_rng = np.random.default_rng(args.seed).spawn(4)
     features = extract(backbone, data.paths, views=args.views, rotation=args.rotation, rng=view_rng)
-    data, copies = data.merge(features.hashes)
+    loaded = data
+    data, copies = loaded.merge(features.hashes)
     if copies:
         info(f"{copies} images are copies across patients: each is kept on one side of a split")
     splits.check_patients(data.labels, data.groups, data.classes, needed)
@@ -112,7 +113,7 @@ def main() -> None:
         print(f"stored threshold: {threshold:.4f}, where cv specificity is {specificity:.4f}")
 
     info("looking for shortcuts...")
-    shortcuts = audit(data, features.clues, positive, np.random.default_rng(args.seed))
+    shortcuts = audit(loaded, features.clues, positive, np.random.default_rng(args.seed))
     sentence = summary.compare("cross-validated ", repeated and repeated.scores.auc, shortcuts)
     print(summary.format_shortcut(shortcuts, sentence))
 

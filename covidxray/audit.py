@@ -125,9 +125,9 @@ def _verdict(baselines: Sequence[Baseline], patients: int) -> str:
             f"than chance. That is no proof that there is none: with {patients} patients a weak "
             "one is missed, and there are others that none of these looks for."
         )
-    auc = f"AUC {best.auc.value:.2f} ({best.auc.low:.2f} to {best.auc.high:.2f})"
     strong = best.auc.value >= STRONG
-    read = f"The label can {'' if strong else 'in part '}be read from {best.what}: {auc}."
+    can = "can" if strong else "can in part"
+    read = f"The label {can} be read from {best.what}: AUC {best.auc.short}."
     if best.name == "manifest":
         return f"{read} The classes differ in more than the finding, and a model can learn that."
     gain = "score well" if strong else "gain some of its score"

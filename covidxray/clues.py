@@ -10,7 +10,7 @@ import cv2
 import numpy as np
 from PIL import Image
 
-from covidxray.images import perceptual_hash
+from covidxray.images import is_dicom, perceptual_hash
 from covidxray.manifest import Row
 
 THUMBNAIL = 8  # pixels a side
@@ -69,9 +69,7 @@ def _shrink(grey: np.ndarray, width: int, height: int) -> np.ndarray:
 
 def read_header(path: Path) -> Facts:
     """Size, format, depth and compression of an image or DICOM file; its pixels are not read."""
-    with open(path, "rb") as file:
-        dicom = file.read(132)[128:] == b"DICM"
-    width, height, facts = _dicom_header(path) if dicom else _image_header(path)
+    width, height, facts = _dicom_header(path) if is_dicom(path) else _image_header(path)
     return {
         # Logarithms: the doubling of a length counts the same at every length.
         "width": math.log2(width),
@@ -103,7 +101,7 @@ def _jpeg_quality(total: int) -> float:
 def _dicom_header(path: Path) -> tuple[int, int, Facts]:
     from pydicom import dcmread  # only who has DICOM files waits for it
 
-    header = dcmread(path, stop_before_pixels=True)
+    header = dcmread(path, stop_before_pixels=True, force=True)
     facts: Facts = {
         "format": f"DICOM {header.file_meta.get('TransferSyntaxUID', '')}",
         "bits": header.BitsStored,

@@ -21,6 +21,11 @@ class Estimate:
     count: int | None = None
     total: int | None = None
 
+    @property
+    def short(self) -> str:
+        """The value and its interval to two digits, for a sentence or a table."""
+        return f"{self.value:.2f} ({self.low:.2f} to {self.high:.2f})"
+
     def __str__(self) -> str:
         counts = "" if self.total is None else f"  {self.count}/{self.total}"
         return f"{self.value:.4f}{counts}  (95 % interval {self.low:.2f} to {self.high:.2f})"

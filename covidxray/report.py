@@ -197,7 +197,7 @@ def _data_uri(kind: str, content: bytes) -> str:
 def _estimate(value: Estimate | None) -> str:
     if value is None or math.isnan(value.value):
         return "no value"
-    return f"{value.value:.2f} ({value.low:.2f} to {value.high:.2f})"
+    return value.short
 
 
 _ENVIRONMENT = jinja2.Environment(

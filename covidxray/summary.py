@@ -56,10 +56,10 @@ def write_json(path: Path, results: dict[str, Any]) -> None:
 def compare(name: str, auc: Estimate | None, audit: Audit) -> str:
     """The model's area beside the strongest shortcut's, in a sentence."""
     best = audit.best
-    shortcut = f"{best.what} reaches {_short(best.auc)}"
+    shortcut = f"{best.what} reaches {best.auc.short}"
     if auc is None:
         return f"Of the shortcuts, {shortcut}."
-    sentence = f"The model's {name}AUC is {_short(auc)}; {shortcut}."
+    sentence = f"The model's {name}AUC is {auc.short}; {shortcut}."
     if audit.alarm and best.auc.value >= auc.low:
         sentence += " The shortcut does as well: the model need not have looked at a lung."
     return sentence
@@ -69,10 +69,6 @@ def format_shortcut(audit: Audit, sentence: str) -> str:
     """The shortcut's lines on the terminal, in 80 columns."""
     lines = [f"best shortcut auc: {audit.best.auc}  {audit.best.name}"]
     return "\n".join([*lines, *textwrap.wrap(sentence, 80), *textwrap.wrap(audit.verdict, 80)])
-
-
-def _short(value: Estimate) -> str:
-    return f"{value.value:.2f} ({value.low:.2f} to {value.high:.2f})"
 
 
 def model_card(about: About) -> dict[str, str]:

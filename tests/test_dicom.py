@@ -7,6 +7,7 @@ import pytest
 from pydicom import uid
 from pydicom.dataset import FileMetaDataset
 
+from covidxray import clues
 from covidxray.dicom import read_header, read_pixels
 from covidxray.errors import InputError
 from covidxray.images import eight_bits, is_dicom, read_image
@@ -239,6 +240,7 @@ def test_the_preamble_may_be_missing(path, drawing, implicit, meta):
     start = 132 if meta else content.index(b"\x08\0\x16\0")
     path.write_bytes(content[start:])
     assert (read_image(path) == drawing[..., None]).all()
+    assert clues.read_header(path)["bits"] == 8
 
 
 @pytest.mark.parametrize("kind", ["PNG", "JPEG", "TIFF", "BMP", "GIF", "WEBP"])
