@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 from tqdm import tqdm
 
-from covidxray.cli import existing_folder, make_parser, number, run
+from covidxray.cli import existing_folder, info, make_parser, number, run
 from covidxray.errors import InputError
 from covidxray.images import read_image
 from covidxray.manifest import check_ours, fill_folder
@@ -51,7 +51,10 @@ def main() -> None:
             )
         filled.append((folder, choose(args, folder, selected)))
     for folder, (chosen, excluded) in filled:
-        fill_folder(folder, [(record.row(), path) for record, path in chosen], excluded)
+        masks = find_masks(args.covid, chosen)
+        if masks:
+            print(f"  {len(masks)} masks of lungs beside them")
+        fill_folder(folder, [(record.row(), path) for record, path in chosen], excluded, masks)
 
 
 def choose(
@@ -105,6 +108,19 @@ def choose(
     excluded += left_out(usable, candidates, "another image of the patient")
     excluded += left_out(candidates, chosen, "not drawn")
     return chosen, excluded
+
+
+def find_masks(root: Path, chosen: Sequence[tuple[cohen.Record, Path]]) -> dict[str, Path]:
+    """Masks of the chosen images' lungs, by the image's name; one that is damaged is left out."""
+    masks = {}
+    for record, _ in chosen:
+        if path := cohen.locate_mask(root, record):
+            try:
+                read_image(path)
+                masks[record.filename] = path
+            except InputError as error:
+                info(f"{error} (a mask, left out)")
+    return masks
 
 
 def left_out(

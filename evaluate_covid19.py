@@ -35,6 +35,7 @@ def main() -> None:
     from covidxray.dataset import load_dataset
     from covidxray.images import read_image
     from covidxray.validation import describe, format_validation, validate
+    from covidxray.where import NAMES, compare_pools, format_where
 
     with quiet_backend():
         from covidxray import summary
@@ -59,11 +60,15 @@ def main() -> None:
             yield pixels
 
     probabilities = np.empty((len(data), len(about.classes)))
-    warnings: list[str] = []
+    scores = {pool: np.empty(len(data)) for pool in NAMES}
+    warnings, pairs = [], np.empty(len(data), bool)
     gallery = summary.Gallery(about.classes, positive)
     for i, prediction in enumerate(classifier.predict(images())):
         probabilities[i] = prediction.probabilities
         warnings.append(prediction.warning)
+        pairs[i] = prediction.found
+        for pool, score in prediction.scores.items():
+            scores[pool][i] = score
         gallery.add(data.names([i])[0], data.labels[i], prediction)
 
     hashes = np.array([clue.hash for clue in clues])
@@ -86,13 +91,19 @@ def main() -> None:
     result = validate(data.labels, probabilities, *scoring)
     print(f"\nat the stored threshold, {about.threshold:.3f}:\n")
     print(format_validation(result, data.classes))
-    shortcuts, sentence = None, ""
+    shortcuts, sentence, where, pools = None, "", None, []
     if result.auc:
+        is_positive = data.labels == positive
+        where = compare_pools(is_positive, scores, data.groups, pairs)
+        pools = [summary.Scored(name, is_positive, scores[pool]) for pool, name in NAMES.items()]
+        print(f"\n{format_where(where)}\n")
         try:
-            shortcuts = audit(loaded, clues, positive, np.random.default_rng(args.seed))
+            audit_rng = np.random.default_rng(args.seed)
+            shortcuts = audit(loaded, clues, positive, audit_rng, where)
             sentence = summary.compare("", result.auc, shortcuts)
             print(summary.format_shortcut(shortcuts, sentence))
         except InputError as error:
+            print(where.sentence)
             info(f"shortcuts are not looked for: {error}")
 
     if args.json:
@@ -102,6 +113,9 @@ def main() -> None:
             "trained_on": {"images": seen.sum(), "of_patients": known.sum()},
             "unlike_the_training_images": flagged,
             "heat_in_centre": gallery.centre,
+            "heat_in_lungs": gallery.inside,
+            "pairs_of_lungs": pairs.sum(),
+            "where": where and asdict(where),
             **asdict(result),
             "shortcuts": shortcuts and asdict(shortcuts),
             "versions": summary.versions(),
@@ -111,7 +125,7 @@ def main() -> None:
         from covidxray import report
 
         content = summary.validation_report(
-            data, positive, probabilities, result, gallery, about, shortcuts, sentence
+            data, positive, probabilities, result, gallery, about, shortcuts, sentence, pools
         )
         report.write_report(args.report, content)
     print(f"\n{DISCLAIMER}")

@@ -19,7 +19,8 @@ from covidxray.cli import DISCLAIMER, info, make_parser, quiet_backend, run
 from covidxray.errors import InputError
 from covidxray.files import check_writable, whole_file
 
-COLUMNS = ("image", "class", "probability", "distance", "warning", "heat_in_centre", "heat_map")
+COLUMNS = ("image", "class", "probability", "distance", "warning")
+COLUMNS += ("heat_in_lungs", "heat_in_centre", "heat_map")
 
 
 def parse_arguments() -> argparse.Namespace:
@@ -60,7 +61,8 @@ def main() -> None:
     with quiet_backend():
         from covidxray.classifier import Classifier
         from covidxray.gradcam import central_share
-        from covidxray.plots import overlay
+        from covidxray.masks import share_inside
+        from covidxray.plots import outline, overlay
 
         classifier = Classifier(args.model)
     about = classifier.about
@@ -94,12 +96,13 @@ def main() -> None:
             picture = None
             if args.explain:
                 picture = args.explain / f"{i + 1:05d}-{printable(path.stem)[:40]}.png"
-                save_png(picture, overlay(prediction.image, prediction.heat))
+                drawn = overlay(prediction.image, prediction.heat)
+                save_png(picture, outline(drawn, prediction.lungs))
             numbers = round(float(probability), 6), round(prediction.distance, 4)
-            centre = central_share(prediction.heat)
-            heat = round(centre, 4) if centre == centre else None
+            shares = share_inside(prediction.heat, prediction.lungs), central_share(prediction.heat)
+            heat = [round(share, 4) if share == share else None for share in shares]
             cell = f"./{full}" if full[0] in "=+-@" else full  # a spreadsheet would calculate it
-            write(cell, label, *numbers, prediction.warning, heat, picture and str(picture))
+            write(cell, label, *numbers, prediction.warning, *heat, picture and str(picture))
     print(f"\nclass at the stored threshold, {about.threshold:.3f}\n{DISCLAIMER}")
     if bad := len(paths) - len(good):
         raise InputError(f"{bad} of {len(paths)} files could not be read; see the lines above")

@@ -24,6 +24,8 @@ def parse_arguments() -> argparse.Namespace:
     add("--weights", default="torchvision", help="ImageNet weights: torchvision, keras or a file")
     recipe = "features and head: portable (the best at other hospitals) or tutorial"
     add("--recipe", default="portable", choices=("portable", "tutorial"), help=recipe)
+    pools = "what the saved model looks at: the whole picture, or the lungs alone"
+    add("--pool", default="whole", choices=("whole", "lungs"), help=pools)
     add("--views", default=0, type=number(int, at_least=0), help="random rotations of each image")
     add("--rotation", default=15, type=number(float, at_least=0), help="largest angle, degrees")
     add("--epochs", default=25, type=number(int, at_least=1), help="passes over the images")
@@ -76,10 +78,10 @@ def main() -> None:
     info("loading VGG16...")
     weights = load_weights(args.weights)
     with quiet_backend():
-        from covidxray import head, modelfile, plots, summary, training
+        from covidxray import head, plots, summary, training
         from covidxray.backbone import RECIPES, build_backbone, resolve_precision
-        from covidxray.familiarity import fit_familiarity
         from covidxray.features import extract
+        from covidxray.lungs import load_segmenter
 
         recipe, precision = RECIPES[args.recipe], resolve_precision(args.precision)
         backbone = build_backbone(weights, recipe, precision)
@@ -88,7 +90,12 @@ def main() -> None:
 
     # One stream for each purpose: changing one option leaves the others' random numbers alone.
     view_rng, fit_rng, all_rng, familiar_rng = np.random.default_rng(args.seed).spawn(4)
-    features = extract(backbone, data.paths, views=args.views, rotation=args.rotation, rng=view_rng)
+    turned = {"views": args.views, "rotation": args.rotation, "rng": view_rng}
+    segmenter = load_segmenter()
+    features = extract(backbone, recipe, segmenter, data.paths, **turned)
+    views = features.views[args.pool]
+    if dice := training.check_lungs(data, features):
+        print(f"lungs found, against masks that came with the images: Dice {dice}")
     loaded = data
     data, copies = loaded.merge(features.hashes)
     if copies:
@@ -99,13 +106,14 @@ def main() -> None:
     options = head.options_for(
         recipe, args.units, args.dropout, args.epochs, args.batch_size, args.lr
     )
-    once = training.fit_once(data, features.views, positive, options, args.test_size, fit_rng)
+    once = training.fit_once(data, views, positive, options, args.test_size, fit_rng)
     print(training.format_once(once))
     repeated = None
     if args.repeats:
         info(f"cross-validating: {args.folds} folds, {args.repeats} times...")
         folds = args.folds, args.repeats
-        repeated = training.fit_repeatedly(data, features.views, positive, options, *folds, fit_rng)
+        scoring = args.pool, positive, options, *folds, fit_rng
+        repeated = training.fit_repeatedly(data, features, *scoring)
         print(training.format_repeated(repeated))
     threshold = 0.5
     if repeated and args.sensitivity:
@@ -113,7 +121,8 @@ def main() -> None:
         print(f"stored threshold: {threshold:.4f}, where cv specificity is {specificity:.4f}")
 
     info("looking for shortcuts...")
-    shortcuts = audit(loaded, features.clues, positive, np.random.default_rng(args.seed))
+    audit_rng, where = np.random.default_rng(args.seed), repeated and repeated.where
+    shortcuts = audit(loaded, features.clues, positive, audit_rng, where)
     sentence = summary.compare("cross-validated ", repeated and repeated.scores.auc, shortcuts)
     print(summary.format_shortcut(shortcuts, sentence))
 
@@ -121,18 +130,15 @@ def main() -> None:
     with whole_file(args.plot) as part:
         note = summary.DRAWINGS if data.synthetic else "Validation: the held-out images."
         plots.plot_history(once.heads.history, str(data), note, part)
-    heads, learnt = once.heads, once.train
-    if args.fit_all:
-        learnt = np.arange(len(data))
-        heads = head.fit_heads(features.views, data.labels, [learnt], options, all_rng)
-    found = training.Run(data, copies, positive, once, repeated, threshold, shortcuts, sentence)
+    found = training.Run(
+        data, copies, positive, once, repeated, threshold, shortcuts, sentence, dice
+    )
     if precision != "float32":
         backbone = build_backbone(weights, recipe)
-    model = head.build_model(backbone, heads, options.dropout)
-    about = training.about(found, learnt, features.hashes, salt, args.recipe, weights.name)
-    familiarity = fit_familiarity(features.views[learnt, 0], data.groups[learnt], familiar_rng)
-    with whole_file(args.model) as part:
-        modelfile.save_model(model, part, about, familiarity)
+    made_of = training.Made(
+        args.recipe, args.pool, weights.name, segmenter, options, args.fit_all, salt
+    )
+    training.save(found, made_of, args.model, backbone, features, all_rng, familiar_rng)
     depends = {"weights": {"name": weights.name, "sha256": weights.sha256}, "precision": precision}
     summary.write_json(args.metrics, training.results(found, vars(args), depends))
     if args.report:

@@ -14,7 +14,8 @@ import keras
 import numpy as np
 from tqdm import tqdm
 
-from covidxray.backbone import Recipe, build_backbone, resolve_precision
+from covidxray import lungs
+from covidxray.backbone import RECIPES, Recipe, build_backbone, resolve_precision
 from covidxray.clues import Clue, measure
 from covidxray.features import in_batches, rotate
 from covidxray.images import list_images, perceptual_hash, read_image
@@ -118,6 +119,26 @@ def features(
     if cached:
         cached.parent.mkdir(exist_ok=True)
         np.savez(cached, **{f"{layer}/{how}": v for (layer, how), v in result.items()})
+    return result
+
+
+def poolings(args: argparse.Namespace, pool: Pool) -> dict[str, np.ndarray]:
+    """Features (N, 512) of the default recipe over the whole picture, the lungs alone and all but
+    the lungs, by name."""
+    cached = args.cache / "poolings.npz" if args.cache else None
+    if cached and cached.exists():
+        with np.load(cached) as stored:
+            return dict(stored)
+    recipe = RECIPES["portable"]
+    backbone = build_backbone(load_weights("torchvision"), recipe, resolve_precision("auto"))
+    pooled = lungs.pool_three(backbone, recipe, lungs.attach(backbone, lungs.load_segmenter()))
+    model = keras.Model(backbone.input, list(pooled.values()))
+    images = tqdm(pool.pixels, desc="three poolings")
+    columns = zip(*in_batches(model, images), strict=True)
+    result = {name: np.stack(column) for name, column in zip(pooled, columns, strict=True)}
+    if cached:
+        cached.parent.mkdir(exist_ok=True)
+        np.savez(cached, **result)
     return result
 
 

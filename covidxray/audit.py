@@ -16,6 +16,7 @@ from covidxray.baselines import PERMUTATIONS, REPEATS, Baseline, fit_baselines, 
 from covidxray.clues import Clue, designs
 from covidxray.dataset import Dataset
 from covidxray.findings import Findings, examine
+from covidxray.where import Where
 
 LEVEL = 0.01
 CAP = 500  # images per class
@@ -40,7 +41,8 @@ Take what COVID-19 is told from out of the same source, and leave the rest out:
 class Audit:
     """What an audit found; `dataclasses.asdict` of it goes into JSON.
 
-    `baselines` are in order of their evidence; `images` is how many they were fitted on.
+    `baselines` are in order of their evidence; `images` is how many they were fitted on; `where` is
+    what a model made of the lungs and of the rest, if one was asked.
     """
 
     positive: str
@@ -54,6 +56,7 @@ class Audit:
     advice: str
     baselines: tuple[Baseline, ...]
     findings: Findings
+    where: Where | None
 
     @property
     def best(self) -> Baseline:
@@ -61,7 +64,13 @@ class Audit:
         return self.baselines[0]
 
 
-def audit(data: Dataset, clues: Sequence[Clue], positive: int, rng: np.random.Generator) -> Audit:
+def audit(
+    data: Dataset,
+    clues: Sequence[Clue],
+    positive: int,
+    rng: np.random.Generator,
+    where: Where | None = None,
+) -> Audit:
     """Tell the positive class from the rest by each kind of clue.
 
     Args:
@@ -69,6 +78,7 @@ def audit(data: Dataset, clues: Sequence[Clue], positive: int, rng: np.random.Ge
         clues: their N clues, in the same order.
         positive: the positive class's label.
         rng: decides folds, permutations, resampling, and who is left out above the cap.
+        where: a model's scores inside and outside the lungs, for the verdict.
 
     Raises:
         InputError: a class has fewer than two patients.
@@ -92,10 +102,12 @@ def audit(data: Dataset, clues: Sequence[Clue], positive: int, rng: np.random.Ge
         permutations=PERMUTATIONS,
         level=LEVEL,
         alarm=alarm,
-        verdict=_verdict(baselines, len(np.unique(groups))),
+        verdict=_verdict(baselines, len(np.unique(groups)))
+        + (f" {where.sentence}" if where else ""),
         advice=(SAME_SOURCE if findings.apart else MENDS[baselines[0].name]) if alarm else "",
         baselines=tuple(baselines),
         findings=findings,
+        where=where,
     )
 
 

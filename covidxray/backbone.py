@@ -10,7 +10,8 @@ from covidxray.images import SIZE
 from covidxray.weights import Weights
 
 FEATURES = 512
-LAST = "last_convolution"  # the layer whose maps are pooled, in every recipe
+LAST = "last_convolution"  # of a recipe's last block: the maps that heat is drawn from
+MAPS = "maps"  # what is pooled, float32
 
 
 @dataclass(frozen=True)
@@ -92,12 +93,8 @@ def build_backbone(weights: Weights, recipe: Recipe, precision: str = "float32")
             convolutions.append(layer)
         if block < recipe.block or recipe.pooled:
             x = keras.layers.MaxPooling2D(2, dtype=dtype, name=f"block{block}_pool")(x)
-    x = keras.ops.cast(x, "float32")
-    if recipe.power == 1:
-        features = keras.ops.mean(x, axis=(1, 2))
-    else:
-        mean = keras.ops.mean(keras.ops.power(x, recipe.power), axis=(1, 2))
-        features = keras.ops.power(mean, 1 / recipe.power)
+    x = keras.layers.Identity(dtype="float32", name=MAPS)(x)
+    features = generalised_mean(x, recipe.power)
     features = keras.layers.Identity(dtype="float32", name="features")(features)
     model = keras.Model(images, features, name="vgg16")
     n = len(convolutions)
@@ -107,3 +104,14 @@ def build_backbone(weights: Weights, recipe: Recipe, precision: str = "float32")
         layer.set_weights([kernel, bias])
     model.trainable = False
     return model
+
+
+def generalised_mean(maps, power: int, weight=None):
+    """Pool maps (n, h, w, D) to (n, D): a generalised mean, of places weighed by (n, h, w, 1)."""
+    ops = keras.ops
+    x = ops.power(maps, power) if power > 1 else maps
+    if weight is None:
+        mean = ops.mean(x, axis=(1, 2))
+    else:
+        mean = ops.sum(x * weight, axis=(1, 2)) / ops.sum(weight, axis=(1, 2))
+    return ops.power(mean, 1 / power) if power > 1 else mean

@@ -90,7 +90,7 @@ def answers(content: "Content") -> dict[int, str]:
     if content.audit:
         said[30] = "Simple classifiers on clues other than anatomy, beside the model; audit."
     if content.cases:
-        said[31] = "Grad-CAM, with the share of heat in the middle of the picture."
+        said[31] = "Grad-CAM, with the share of heat in the lungs."
     if content.model:
         said |= dict.fromkeys((22, 23, 24, 25), "In the model card.")
     names = " and ".join(scored.name for scored in content.scored)

@@ -1,17 +1,21 @@
-"""A saved model at work: images -> probabilities, warnings, and where the heat is."""
+"""A saved model at work: images -> probabilities, warnings, the lungs, and where the heat is."""
 
 from collections import deque
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+import keras
 import numpy as np
 
 from covidxray import metrics
-from covidxray.backbone import RECIPES
+from covidxray.backbone import LAST, RECIPES
+from covidxray.errors import InputError
 from covidxray.familiarity import unlike_an_xray
 from covidxray.features import in_batches
-from covidxray.gradcam import heat_map, with_maps
+from covidxray.gradcam import heat_map
+from covidxray.lungs import POOLS, attach, pool_three
+from covidxray.masks import enlarge, is_pair_of_lungs
 from covidxray.modelfile import load_model
 
 
@@ -22,17 +26,24 @@ class Prediction:
     Attributes:
         image: uint8 (224, 224, 3), RGB.
         probabilities: (C,) float64.
+        scores: probability of the positive class from each pooling (`lungs.POOLS`): the model's
+            own, and those of the heads that were trained on the others.
         label: the class it is called.
         distance: from the training images; 1 is the limit of what is usual among them.
         warning: why this may not be what the model was trained on; "" if nothing is noticed.
+        lungs: bool (224, 224).
+        found: whether they can be a pair of lungs.
         heat: float32 (224, 224), what speaks for `label` (`gradcam.heat_map`).
     """
 
     image: np.ndarray
     probabilities: np.ndarray
+    scores: dict[str, float]
     label: int
     distance: float
     warning: str
+    lungs: np.ndarray
+    found: bool
     heat: np.ndarray
 
 
@@ -44,10 +55,17 @@ class Classifier:
     """
 
     def __init__(self, path: Path):
-        model, self.about, self._familiarity = load_model(path)
-        self._model = with_maps(model)
-        self._power = RECIPES[self.about.recipe].power
+        self._head, self.about, self._beside = load_model(path)
+        self._recipe = RECIPES[self.about.recipe]
         self.positive = self.about.classes.index(self.about.positive)
+        try:
+            logits = attach(self._head, self._beside.segmenter)
+            pools = pool_three(self._head, self._recipe, logits)
+            maps = self._head.get_layer(LAST).output
+        except (ValueError, TypeError) as error:
+            raise InputError(f"{path}: its parts do not fit together; train it again") from error
+        outputs = [self._head.output, *pools.values(), logits, maps]
+        self._model = keras.Model(self._head.input, outputs)
 
     def predict(self, images: Iterable[np.ndarray]) -> Iterator[Prediction]:
         """Predict images, uint8 RGB (224, 224, 3), in order and as they come."""
@@ -58,13 +76,26 @@ class Classifier:
                 waiting.append(image)
                 yield image
 
-        for probabilities, features, maps in in_batches(self._model, watched()):
-            row = probabilities.astype(np.float64)[None]
-            label = int(metrics.decide(row, self.positive, self.about.threshold)[0])
-            distance = float(self._familiarity.distance(features[None])[0])
-            distance /= float(self._familiarity.limit)
-            image = waiting.popleft()
-            far = "unlike the training images" if distance > 1 else ""
-            warning = unlike_an_xray(image) or far
-            heat = heat_map(self._model, self._power, features, maps, label)
-            yield Prediction(image, row[0], label, distance, warning, heat)
+        for probabilities, *vectors, logits, maps in in_batches(self._model, watched()):
+            pooled = dict(zip(POOLS, vectors, strict=True))
+            yield self._judge(waiting.popleft(), probabilities, pooled, logits, maps)
+
+    def _judge(self, image, probabilities, pooled, logits, maps) -> Prediction:
+        row = probabilities.astype(np.float64)[None]
+        label = int(metrics.decide(row, self.positive, self.about.threshold)[0])
+        scores = {self.about.pool: float(row[0, self.positive])}
+        for pool, heads in self._beside.rivals.items():
+            scores[pool] = float(heads.predict(pooled[pool][None], 0)[0, self.positive])
+        familiarity = self._beside.familiarity
+        distance = float(familiarity.distance(pooled["whole"][None])[0]) / float(familiarity.limit)
+        lungs = enlarge(logits)
+        found = is_pair_of_lungs(lungs)
+        warning = unlike_an_xray(image)
+        if not warning and not found:
+            warning = "no pair of lungs found"
+        if not warning and distance > 1:
+            warning = "unlike the training images"
+        features = pooled[self.about.pool]
+        within = logits if self.about.pool == "lungs" else None
+        heat = heat_map(self._head, self._recipe.power, features, maps, label, within)
+        return Prediction(image, row[0], scores, label, distance, warning, lungs, found, heat)

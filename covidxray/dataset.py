@@ -10,7 +10,7 @@ import numpy as np
 from covidxray.errors import InputError
 from covidxray.files import sha256_of
 from covidxray.images import is_dicom, list_images
-from covidxray.manifest import Row, read_manifest
+from covidxray.manifest import Row, mask_of, read_manifest
 from covidxray.splits import merge_duplicates
 
 
@@ -43,6 +43,12 @@ class Dataset:
 
     def __len__(self) -> int:
         return len(self.paths)
+
+    @property
+    def masks(self) -> list[Path | None]:
+        """The mask of the lungs that came with each image."""
+        pairs = zip(self.paths, self.rows, strict=True)
+        return [mask_of(path) if row.mask_sha256 else None for path, row in pairs]
 
     @property
     def synthetic(self) -> bool:
@@ -148,6 +154,8 @@ def load_dataset(
                 row, patient = _unlisted(path, salt)
             if row.sha256 not in ("", digest):
                 raise InputError(f"{path}: is not the image of its manifest; build it again")
+            if row.mask_sha256 and not mask_of(path).is_file():
+                raise InputError(f"{mask_of(path)}: is in the manifest but gone; build it again")
             paths.append(path)
             labels.append(classes.index(name))
             rows.append(replace(row, sha256=digest))

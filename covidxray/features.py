@@ -1,4 +1,8 @@
-"""Images -> features, clean and rotated, each pushed through the backbone once."""
+"""Images -> features, clean and rotated, each pushed through the backbone once.
+
+One pass gives three poolings of the same maps: of the whole picture, of the lungs alone, and of all
+but the lungs (`lungs.pool_three`).
+"""
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
@@ -10,18 +14,21 @@ import keras
 import numpy as np
 from tqdm import tqdm
 
-from covidxray.backbone import FEATURES
+from covidxray.backbone import FEATURES, Recipe
 from covidxray.clues import Clue, measure
 from covidxray.images import read_image
+from covidxray.lungs import GRID, POOLS, Segmenter, attach, pool_three
 
 BATCH = 16  # images per forward pass: the rate no longer rises beyond, the memory does
 
 
 @dataclass(frozen=True)
 class Features:
-    """`views` (N, 1 + V, 512) float32, the clean view first; `clues` N, for the audit."""
+    """`views` of each pooling (N, 1 + V, 512) float32, the clean view first; `lungs` (N, 28, 28)
+    float32, logits of the clean view; `clues` N, for the audit."""
 
-    views: np.ndarray
+    views: dict[str, np.ndarray]
+    lungs: np.ndarray
     clues: list[Clue]
 
     @property
@@ -41,6 +48,8 @@ def rotate(image: np.ndarray, degrees: float) -> np.ndarray:
 
 def extract(
     backbone: keras.Model,
+    recipe: Recipe,
+    segmenter: Segmenter,
     paths: list[Path],
     *,
     views: int,
@@ -50,7 +59,7 @@ def extract(
     """Features of every image, clean and in `views` random rotations.
 
     Args:
-        backbone: images (n, 224, 224, 3) -> (n, 512).
+        backbone: of this recipe, images (n, 224, 224, 3) -> (n, 512).
         rotation: largest angle, in degrees, to either side.
         rng: draws the angles.
 
@@ -67,13 +76,19 @@ def extract(
             yield image
             yield from (rotate(image, angle) for angle in angles[i])
 
-    features = np.empty((len(paths), 1 + views, FEATURES), np.float32)
-    flat = features.reshape(-1, FEATURES)
-    with tqdm(total=len(flat), desc="VGG16", unit="view") as bar:
-        for row, (vector,) in zip(flat, in_batches(backbone, every_view()), strict=True):
-            row[:] = vector
+    logits = attach(backbone, segmenter)
+    pools = pool_three(backbone, recipe, logits)
+    model = keras.Model(backbone.input, [*pools.values(), logits])
+    features = np.empty((len(POOLS), len(paths), 1 + views, FEATURES), np.float32)
+    lungs = np.empty((len(paths), GRID, GRID), np.float32)
+    with tqdm(total=len(paths) * (1 + views), desc="VGG16", unit="view") as bar:
+        for k, (*vectors, found) in enumerate(in_batches(model, every_view())):
+            image, view = divmod(k, 1 + views)
+            features[:, image, view] = vectors
+            if view == 0:
+                lungs[image] = found
             bar.update()
-    return Features(features, clues)
+    return Features(dict(zip(POOLS, features, strict=True)), lungs, clues)
 
 
 def in_batches(

@@ -9,8 +9,8 @@ import cv2
 import keras
 import numpy as np
 
-from covidxray.backbone import LAST
 from covidxray.images import SIZE
+from covidxray.masks import enlarge
 
 CENTRE = 0.7  # of each side: the central part of the picture
 EVEN = CENTRE**2  # the share of heat that lies there if it is the same everywhere
@@ -18,13 +18,6 @@ NOTE = (
     f"The central part is {CENTRE:.0%} of the width and of the height; heat spread evenly would "
     f"put {EVEN:.0%} of itself there."
 )
-
-
-def with_maps(model: keras.Model) -> keras.Model:
-    """The same model with three outputs: probabilities (n, C), features (n, D), and the maps of
-    the last convolution (n, h, w, D)."""
-    layers = model.get_layer("features").output, model.get_layer(LAST).output
-    return keras.Model(model.input, [model.output, *layers])
 
 
 def head_gradient(model: keras.Model, features: np.ndarray, label: int) -> np.ndarray:
@@ -44,27 +37,39 @@ def head_gradient(model: keras.Model, features: np.ndarray, label: int) -> np.nd
 
 
 def heat_map(
-    model: keras.Model, power: int, features: np.ndarray, maps: np.ndarray, label: int
+    model: keras.Model,
+    power: int,
+    features: np.ndarray,
+    maps: np.ndarray,
+    label: int,
+    within: np.ndarray | None = None,
 ) -> np.ndarray:
     """Where one picture speaks for a class.
 
     Args:
         model: as `head.build_model` makes it.
         power: exponent of its pooling (`backbone.Recipe`); above 1, `maps` are what is pooled.
-        features, maps: (D,) and (h, w, D), as `with_maps` gives them.
+        features: (D,), what the head sees.
+        maps: (h, w, D), of the last convolution.
         label: of the class.
+        within: (28, 28), logits of the lungs if they alone are pooled, as only they can speak then.
 
     Returns:
         float32 (224, 224), 0 to 1; all zero where nothing speaks for the class.
     """
     maps = maps.astype(np.float32)
     weights = head_gradient(model, features, label)
+    if within is not None and not (within > 0).any():
+        within = None
     if power > 1:
         # The gradient of a generalised mean f at one place: (map / f) ** (power - 1) / places.
-        part = np.power(maps, power - 1).mean(axis=(0, 1))
+        raised = np.power(maps, power - 1)
+        part = raised.mean(axis=(0, 1)) if within is None else raised[within > 0].mean(axis=0)
         weights = weights * part / np.maximum(features, 1e-6) ** (power - 1)
     heat = np.maximum(maps @ weights.astype(np.float32), 0)
     heat = np.maximum(cv2.resize(heat, (SIZE, SIZE), interpolation=cv2.INTER_CUBIC), 0)
+    if within is not None:
+        heat *= enlarge(within)
     return heat / heat.max() if heat.max() > 0 else heat
 
 

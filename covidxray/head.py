@@ -63,6 +63,12 @@ class Heads:
     biases: tuple[np.ndarray, ...]
     history: dict[str, list[float]]
 
+    def pick(self, fit: int) -> "Heads":
+        """One of them alone."""
+        one = slice(fit, fit + 1)
+        kernels, biases = (tuple(w[one] for w in part) for part in (self.kernels, self.biases))
+        return Heads(self.mean[one], self.scale[one], kernels, biases, self.history)
+
     def predict(self, features: np.ndarray, fit: int) -> np.ndarray:
         """Class probabilities of features (n, D) by one head: float64 (n, C)."""
         x = (features - self.mean[fit]) / self.scale[fit]
@@ -208,38 +214,63 @@ def _batches(
 
 
 def cross_validate(
-    views: np.ndarray,
+    pools: dict[str, np.ndarray],
     labels: np.ndarray,
     folds: Sequence[tuple[int, np.ndarray, np.ndarray]],
     options: HeadOptions,
     rng: np.random.Generator,
-) -> tuple[np.ndarray, np.ndarray]:
-    """Train a head on every fold of every repeat, all together, and predict what it did not see.
+) -> tuple[dict[str, np.ndarray], np.ndarray]:
+    """Train a head on every pooling in every fold of every repeat, all together, and predict what
+    it did not see.
 
     Args:
-        views, labels, options, rng: see `fit_heads`.
+        pools: name -> views; these, `labels`, `options` and `rng` as for `fit_heads`.
         folds: (repeat, training indices, test indices), repeats in order.
 
     Returns:
-        Probabilities (R, N, C), and (R, N) int: which fit predicted an image.
+        Name -> probabilities (R, N, C), and (R, N) int: which fold's fit predicted an image.
     """
-    heads = fit_heads(views, labels, [train for _, train, _ in folds], options, rng)
+    heads = fit_pools(pools, labels, [train for _, train, _ in folds], options, rng)
     repeats = folds[-1][0] + 1
-    probabilities = np.empty((repeats, len(labels), heads.biases[-1].shape[1]))
     fit = np.empty((repeats, len(labels)), np.int64)
+    shape = (repeats, len(labels), int(labels.max()) + 1)
+    probabilities = {name: np.empty(shape) for name in pools}
     for f, (repeat, _, test) in enumerate(folds):
-        probabilities[repeat, test] = heads.predict(views[test, 0], f)
         fit[repeat, test] = f
+        for k, (name, views) in enumerate(pools.items()):
+            predicted = heads.predict(views[test, 0], k * len(folds) + f)
+            probabilities[name][repeat, test] = predicted
     return probabilities, fit
 
 
-def build_model(backbone: keras.Model, heads: Heads, dropout: float) -> keras.Model:
-    """Backbone and first head as one model: raw 0-255 RGB (n, 224, 224, 3) -> (n, C)."""
+def fit_pools(
+    pools: dict[str, np.ndarray],
+    labels: np.ndarray,
+    train: Sequence[np.ndarray],
+    options: HeadOptions,
+    rng: np.random.Generator,
+) -> Heads:
+    """`fit_heads` on every pooling: first all training sets on the first one, and so on.
+
+    An image in another pooling is to a head another image.
+    """
+    views = np.concatenate(list(pools.values()))
+    shifted = [indices + k * len(labels) for k in range(len(pools)) for indices in train]
+    return fit_heads(views, np.tile(labels, len(pools)), shifted, options, rng)
+
+
+def build_model(
+    backbone: keras.Model, features: keras.KerasTensor, heads: Heads, dropout: float
+) -> keras.Model:
+    """Backbone and first head as one model: raw 0-255 RGB (n, 224, 224, 3) -> (n, C).
+
+    `features` (n, D) are what is made of the backbone's maps.
+    """
     x = keras.layers.Normalization(
         mean=heads.mean[0].tolist(),
         variance=np.square(heads.scale[0], dtype=np.float64).tolist(),
         name="standardise",
-    )(backbone.output)
+    )(features)
     if len(heads.kernels) > 1:
         x = keras.layers.Dense(heads.kernels[0].shape[2], activation="relu", name="hidden")(x)
         x = keras.layers.Dropout(dropout, name="dropout")(x)

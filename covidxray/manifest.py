@@ -1,6 +1,7 @@
 """A class folder's manifest.csv: one row per image, where it came from.
 
-Beside it, excluded.csv names the images that were considered and left out, and why.
+Beside it, excluded.csv names the images that were considered and left out, and why, and the folder
+masks holds a mask of the lungs for those images that came with one.
 
 A folder is filled as a whole: beside its place first, then renamed into it. What an earlier run
 wrote there goes; a file that no run wrote stops it.
@@ -9,7 +10,7 @@ wrote there goes; a file that no run wrote stops it.
 import csv
 import os
 import shutil
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 
@@ -18,6 +19,7 @@ from covidxray.files import sha256_of
 
 NAME = "manifest.csv"
 EXCLUDED = "excluded.csv"
+MASKS = "masks"
 
 
 @dataclass(frozen=True)
@@ -39,9 +41,16 @@ class Row:
     url: str = ""
     sha256: str = ""
     synthetic: str = "no"
+    mask_sha256: str = ""
 
 
 FIELDS = tuple(field.name for field in fields(Row))
+LATER = "mask_sha256"  # a column that folders filled earlier, or by hand, need not have
+
+
+def mask_of(image: Path) -> Path:
+    """Where an image's mask of the lungs lies, if it has one."""
+    return image.parent / MASKS / f"{image.name}.png"
 
 
 def read_manifest(folder: Path) -> dict[str, Row]:
@@ -57,11 +66,11 @@ def read_manifest(folder: Path) -> dict[str, Row]:
     try:
         with open(path, newline="", encoding="utf-8") as file:
             reader = csv.DictReader(file)
-            missing = [name for name in FIELDS if name not in (reader.fieldnames or ())]
+            missing = [name for name in FIELDS if name not in (*(reader.fieldnames or ()), LATER)]
             if missing:
                 raise InputError(f"{path}: has no column {missing[0]!r}; build the folder again")
             for values in reader:
-                cells = [values[name] for name in FIELDS]
+                cells = [values.get(name, "" if name == LATER else None) for name in FIELDS]
                 if None in cells or None in values or not values["filename"]:
                     raise InputError(
                         f"{path}: line {reader.line_num} is damaged; build the folder again"
@@ -107,11 +116,14 @@ def check_ours(folder: Path) -> None:
         raise InputError(f"{folder}: is not a plain folder; choose another --output")
     rows = read_manifest(folder)
     read_exclusions(folder)
-    for path in sorted(folder.iterdir()):
-        if path.name in (NAME, EXCLUDED):
+    known = {folder / name: row.sha256 for name, row in rows.items()}
+    known |= {mask_of(folder / name): row.mask_sha256 for name, row in rows.items()}
+    masks = folder / MASKS
+    inside = [*folder.iterdir(), *(masks.iterdir() if masks.is_dir() else ())]
+    for path in sorted(inside):
+        if path in (folder / NAME, folder / EXCLUDED) or (path == masks and path.is_dir()):
             continue
-        row = rows.get(path.name)
-        if row is None or not path.is_file() or sha256_of(path) != row.sha256:
+        if not path.is_file() or sha256_of(path) != known.get(path):
             raise InputError(
                 f"{path}: was not written by this program, or changed since; "
                 "move it away or choose another --output"
@@ -122,6 +134,7 @@ def fill_folder(
     folder: Path,
     images: Iterable[tuple[Row, Path | bytes]],
     excluded: Sequence[tuple[str, str]] = (),
+    masks: Mapping[str, Path] | None = None,
 ) -> None:
     """Replace what an earlier run wrote to `folder` by these images and their manifest.
 
@@ -129,6 +142,7 @@ def fill_folder(
         folder: a class folder; made if it is not there.
         images: each row with its image's bytes, or the file to copy. `sha256` is filled in.
         excluded: file name and reason of each image that was considered and left out.
+        masks: of the lungs, by the name of the image; PNG files.
 
     Raises:
         InputError: `folder` holds files of others (see `check_ours`), or cannot be written.
@@ -146,7 +160,12 @@ def fill_folder(
                 path.write_bytes(image)
             else:
                 shutil.copyfile(image, path)
-            rows.append(replace(row, sha256=sha256_of(path)))
+            row = replace(row, sha256=sha256_of(path))
+            if masks and row.filename in masks:
+                (new / MASKS).mkdir(exist_ok=True)
+                mask = shutil.copyfile(masks[row.filename], mask_of(path))
+                row = replace(row, mask_sha256=sha256_of(mask))
+            rows.append(row)
         with open(new / NAME, "w", newline="", encoding="utf-8") as file:
             writer = csv.DictWriter(file, FIELDS, lineterminator="\n")
             writer.writeheader()

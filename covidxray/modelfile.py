@@ -6,6 +6,7 @@ A .keras file is a zip archive; two members are added that Keras passes over.
 import io
 import json
 import zipfile
+from collections.abc import Iterable
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
@@ -16,7 +17,9 @@ from covidxray.backbone import RECIPES
 from covidxray.dataset import Dataset
 from covidxray.errors import InputError
 from covidxray.familiarity import Familiarity
+from covidxray.head import Heads
 from covidxray.images import DUPLICATE_BITS, SIZE, hash_distance
+from covidxray.lungs import POOLS, Segmenter, from_arrays, to_arrays
 
 MEMBER = "covidxray.json"
 ARRAYS = "covidxray.npz"
@@ -26,9 +29,10 @@ ARRAYS = "covidxray.npz"
 class About:
     """What a model was made of, and how to use it.
 
-    `trained_on` are SHA-256 digests of its images; `hashes` their perceptual hashes, in
-    hexadecimal, that know a copy at another size; `patients` digests of its patients under `salt`
-    (see `dataset.patient_digest`). `card` says the rest in words.
+    `pool` is what its features are pooled over (`lungs.POOLS`). `trained_on` are SHA-256 digests of
+    its images; `hashes` their perceptual hashes, in hexadecimal, that know a copy at another size;
+    `patients` digests of its patients under `salt` (see `dataset.patient_digest`). `card` says the
+    rest in words.
     """
 
     classes: tuple[str, ...]
@@ -36,6 +40,7 @@ class About:
     threshold: float
     synthetic: bool
     recipe: str
+    pool: str
     salt: str
     trained_on: list[str]
     hashes: list[str]
@@ -61,17 +66,56 @@ class About:
         return np.isin(data.patients, [p for p in self.patients if p])
 
 
-def save_model(model: keras.Model, path: Path, about: About, familiarity: Familiarity) -> None:
+@dataclass(frozen=True)
+class Beside:
+    """What is kept beside the model: what its training images have in common (features of the whole
+    picture), where the lungs are, and the heads trained on the poolings that it does not use."""
+
+    familiarity: Familiarity
+    segmenter: Segmenter
+    rivals: dict[str, Heads]
+
+    def arrays(self) -> dict[str, np.ndarray]:
+        """All of it by name, float32."""
+        named = {f"familiarity/{name}": value for name, value in asdict(self.familiarity).items()}
+        named |= {f"lungs/{name}": value for name, value in to_arrays(self.segmenter).items()}
+        for pool, heads in self.rivals.items():
+            named |= {f"rival-{pool}/mean": heads.mean, f"rival-{pool}/scale": heads.scale}
+            for i, (kernel, bias) in enumerate(zip(heads.kernels, heads.biases, strict=True)):
+                named |= {f"rival-{pool}/kernel{i}": kernel, f"rival-{pool}/bias{i}": bias}
+        return {name: np.asarray(value, np.float32) for name, value in named.items()}
+
+    @classmethod
+    def of(cls, named: dict[str, np.ndarray], rivals: Iterable[str]) -> "Beside":
+        """The reverse of `arrays`; KeyError or TypeError if something is missing."""
+
+        def under(name: str) -> dict[str, np.ndarray]:
+            start = len(name) + 1
+            return {key[start:]: v for key, v in named.items() if key.startswith(f"{name}/")}
+
+        def heads(parts: dict[str, np.ndarray]) -> Heads:
+            depth = range(sum(key.startswith("kernel") for key in parts))
+            kernels, biases = (tuple(parts[f"{k}{i}"] for i in depth) for k in ("kernel", "bias"))
+            return Heads(parts["mean"], parts["scale"], kernels, biases, {})
+
+        return cls(
+            Familiarity(**under("familiarity")),
+            from_arrays(under("lungs")),
+            {pool: heads(under(f"rival-{pool}")) for pool in rivals},
+        )
+
+
+def save_model(model: keras.Model, path: Path, about: About, beside: Beside) -> None:
     """Save a model with all that prediction needs inside the one file."""
     model.save(path)
     arrays = io.BytesIO()
-    np.savez(arrays, **{k: np.asarray(v, np.float32) for k, v in asdict(familiarity).items()})
+    np.savez(arrays, **beside.arrays())
     with zipfile.ZipFile(path, "a") as archive:
         archive.writestr(MEMBER, json.dumps(asdict(about), indent=1))
         archive.writestr(ARRAYS, arrays.getvalue())
 
 
-def load_model(path: Path) -> tuple[keras.Model, About, Familiarity]:
+def load_model(path: Path) -> tuple[keras.Model, About, Beside]:
     """Read what `save_model` wrote; no code in the file is run.
 
     Raises:
@@ -85,11 +129,12 @@ def load_model(path: Path) -> tuple[keras.Model, About, Familiarity]:
                 raise InputError(f"{path}: is not a model of this program; {mend}")
             fields = json.loads(archive.read(MEMBER))
             with np.load(io.BytesIO(archive.read(ARRAYS)), allow_pickle=False) as arrays:
-                familiarity = Familiarity(**arrays)
+                named = dict(arrays)
         about = About(**{**fields, "classes": tuple(fields["classes"])})
+        beside = Beside.of(named, [pool for pool in POOLS if pool != about.pool])
         model = keras.saving.load_model(path, compile=False, safe_mode=True)
         fits = model.input_shape == (None, SIZE, SIZE, 3)
-        fits &= model.output_shape == (None, len(about.classes))
+        fits &= model.output_shape == (None, len(about.classes)) and about.pool in POOLS
         if not fits or about.recipe not in RECIPES or about.positive not in about.classes:
             raise InputError(f"{path}: its parts do not fit together; train it again")
     except FileNotFoundError as error:
@@ -105,4 +150,4 @@ def load_model(path: Path) -> tuple[keras.Model, About, Familiarity]:
         RuntimeError,
     ) as e:
         raise InputError(f"{path}: cannot be read as a model; {mend}") from e
-    return model, about, familiarity
+    return model, about, beside

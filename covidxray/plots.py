@@ -7,6 +7,7 @@ from itertools import cycle
 from pathlib import Path
 from typing import Any
 
+import cv2
 import matplotlib
 import numpy as np
 from matplotlib.axes import Axes
@@ -23,7 +24,9 @@ BINS = np.linspace(0, 1, 6)  # of the reliability diagram; more would be empty i
 STYLES: tuple[dict[str, Any], ...] = (
     {"color": TRAINING, "linestyle": "-", "marker": "o"},
     {"color": VALIDATION, "linestyle": "--", "marker": "s"},
+    {"color": "#007a5a", "linestyle": "-.", "marker": "^"},
 )
+OUTLINE = (255, 214, 0)  # RGB, of the lungs
 
 
 @dataclass(frozen=True)
@@ -111,8 +114,9 @@ def mean_roc(y_true: np.ndarray, y_score: np.ndarray) -> tuple[np.ndarray, np.nd
     return rates.clip(0, 1), np.array(curves)
 
 
-def draw_roc(scored: Sequence[Scored]) -> Picture:
-    """ROC curves; of repeats their vertical average, in the band from the lowest to the highest."""
+def draw_roc(scored: Sequence[Scored], title: str = "ROC", band: bool = True) -> Picture:
+    """ROC curves; of repeats their vertical average, in the `band` from the lowest to the highest
+    if one is wanted."""
     figure, axes = _small()
     axes.plot([0, 1], [0, 1], color="#767676", lw=1, ls=":", label="chance, AUC 0.50")
     said = []
@@ -122,15 +126,15 @@ def draw_roc(scored: Sequence[Scored]) -> Picture:
         area = float(np.trapezoid(mean, rates))
         line = {**style, "marker": None}
         axes.plot(rates, mean, label=f"{one.name}, AUC {area:.2f}", **line)
-        if len(curves) > 1:
-            band = curves.min(axis=0), curves.max(axis=0)
-            axes.fill_between(rates, *band, color=style["color"], alpha=0.18, lw=0)
+        if band and len(curves) > 1:
+            ends = curves.min(axis=0), curves.max(axis=0)
+            axes.fill_between(rates, *ends, color=style["color"], alpha=0.18, lw=0)
         at = np.interp((0.1 + 2e-9, 0.2 + 2e-9), rates, mean)  # the head of a step, if it is one
         said.append(
             f"{one.name}: area {area:.2f}; sensitivity {at[0]:.2f} at a false positive rate of "
             f"0.10, {at[1]:.2f} at 0.20"
         )
-    axes.set(xlabel="False positive rate (1 - specificity)", ylabel="Sensitivity", title="ROC")
+    axes.set(xlabel="False positive rate (1 - specificity)", ylabel="Sensitivity", title=title)
     axes.set(xlim=(-0.02, 1.02), ylim=(-0.02, 1.02))
     _legend(figure, axes)
     return _picture(figure, f"ROC curves. {'. '.join(said)}.")
@@ -206,3 +210,9 @@ def overlay(image: np.ndarray, heat: np.ndarray) -> np.ndarray:
     colour = 255 * matplotlib.colormaps["inferno"](heat)[..., :3]
     opacity = HEAT * heat[..., None]
     return (image * (1 - opacity) + colour * opacity).round().astype(np.uint8)
+
+
+def outline(image: np.ndarray, mask: np.ndarray) -> np.ndarray:
+    """An image, uint8 RGB (H, W, 3), with the border of a bool mask (H, W) drawn on it."""
+    borders, _ = cv2.findContours(mask.astype(np.uint8), cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_NONE)
+    return cv2.drawContours(image.copy(), borders, -1, OUTLINE, 1)

@@ -32,7 +32,8 @@ class Case:
         heat: float (224, 224), 0 to 1.
         truth, called: classes.
         probability: of the positive class.
-        centre: share of the heat in the central part of the picture; NaN without any heat.
+        lungs: bool (224, 224), where they were found.
+        inside: share of the heat in the lungs; NaN without any heat.
     """
 
     name: str
@@ -41,7 +42,8 @@ class Case:
     truth: str
     called: str
     probability: float
-    centre: float
+    lungs: np.ndarray
+    inside: float
 
 
 @dataclass(frozen=True)
@@ -51,6 +53,7 @@ class Content:
     Attributes:
         headline: printed name -> estimate, in order.
         sentence: the model's number next to the shortcut's.
+        pools: the scores of each pooling on the same images; empty where there is one class.
         evaluation: of the images that `evaluated` names.
         audit: has `baselines`, the strongest first (each with `name`, `what`, `auc`, `p_value`),
             and as texts of a line or more `verdict`, `advice` and `findings`.
@@ -69,6 +72,7 @@ class Content:
     evaluation: Evaluation | None
     evaluated: str
     scored: list[Scored]
+    pools: list[Scored]
     history: dict[str, list[float]] | None
     audit: Any
     cases: list[Case]
@@ -97,7 +101,11 @@ def render(content: Content) -> str:
         called=[f"called {name}" for name in content.classes],
         per_class=_per_class(content),
         cases=[
-            (case, _jpeg(case.image), _jpeg(plots.overlay(case.image, case.heat)))
+            (
+                case,
+                _jpeg(plots.outline(case.image, case.lungs)),
+                _jpeg(plots.outline(plots.overlay(case.image, case.heat), case.lungs)),
+            )
             for case in content.cases
         ],
         traits=_traits(content.data),
@@ -134,6 +142,13 @@ def _pictures(content: Content) -> list[tuple[str, str, str]]:
                 "the highest repeat, which is not the uncertainty from having few patients."
             )
         drawn.append((plots.draw_roc(both), caption))
+    if content.pools:
+        caption = (
+            "The same head on the same maps: of the whole picture, of the lungs alone, and of all "
+            "but the lungs. Where the last does as well, the model need not look at a lung."
+        )
+        title = "ROC by where the model may look"
+        drawn.append((plots.draw_roc(content.pools, title, band=False), caption))
     if content.scored:
         caption = (
             "In a calibrated model the share of positives is the probability. Bars: exact 95 % "

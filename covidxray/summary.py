@@ -16,11 +16,13 @@ from covidxray.classifier import Prediction
 from covidxray.dataset import Dataset
 from covidxray.files import whole_file
 from covidxray.gradcam import NOTE, central_share
+from covidxray.masks import share_inside
 from covidxray.metrics import CrossValidation, Estimate, Evaluation
 from covidxray.modelfile import About
 from covidxray.plots import Scored
 from covidxray.report import Case, Content, count_exclusions
 from covidxray.validation import Validation
+from covidxray.where import NAMES
 
 PACKAGES = ("keras", "tensorflow", "numpy", "opencv-python", "pillow", "scikit-learn")
 DRAWINGS = "These images are drawings: the numbers say nothing about COVID-19."
@@ -76,7 +78,7 @@ def model_card(about: About) -> dict[str, str]:
     return {
         "classes": ", ".join(about.classes),
         "positive class": f"{about.positive}, from a probability of {about.threshold:.3f}",
-        "recipe": about.recipe,
+        "recipe": f"{about.recipe}, pooled over the {NAMES[about.pool]}",
         "trained on": f"{len(about.trained_on)} images"
         + (" (drawings)" if about.synthetic else ""),
         **about.card,
@@ -86,20 +88,21 @@ def model_card(about: About) -> dict[str, str]:
 
 @dataclass
 class Gallery:
-    """The surest right and wrong cases of a stream of predictions, and the mean share of heat in
-    the central part of the picture."""
+    """The surest right and wrong cases of a stream of predictions, and the mean shares of heat in
+    the lungs and in the central part of the picture."""
 
     classes: tuple[str, ...]
     positive: int
     right: list[tuple[float, Case]] = field(default_factory=list)
     wrong: list[tuple[float, Case]] = field(default_factory=list)
-    shares: list[float] = field(default_factory=list)
+    shares: list[tuple[float, float, float]] = field(default_factory=list)
 
     def add(self, name: str, truth: int, prediction: Prediction) -> None:
         """Offer one case for the gallery."""
         centre = central_share(prediction.heat)
+        inside = share_inside(prediction.heat, prediction.lungs)
         if not math.isnan(centre):
-            self.shares.append(centre)
+            self.shares.append((centre, inside, float(prediction.lungs.mean())))
         sure = float(prediction.probabilities[prediction.label])
         chosen = self.right if truth == prediction.label else self.wrong
         if len(chosen) == SHOWN and sure <= chosen[-1][0]:
@@ -113,7 +116,8 @@ class Gallery:
             self.classes[truth],
             called,
             probability,
-            centre,
+            prediction.lungs,
+            inside,
         )
         chosen.append((sure, case))
         chosen.sort(key=lambda pair: -pair[0])
@@ -127,14 +131,23 @@ class Gallery:
     @property
     def centre(self) -> float | None:
         """Mean share of heat in the central part; None if no image had any heat."""
-        return float(np.mean(self.shares)) if self.shares else None
+        return float(np.mean(self.shares, axis=0)[0]) if self.shares else None
+
+    @property
+    def inside(self) -> float | None:
+        """Mean share of heat in the lungs; None if no image had any heat."""
+        return float(np.mean(self.shares, axis=0)[1]) if self.shares else None
 
     @property
     def note(self) -> str:
-        """What the mean share is, and what an even heat would give."""
+        """What the mean shares are, and what an even heat would give."""
         if self.centre is None:
             return NOTE
-        return f"On average {self.centre:.0%} of the heat lies in the central part. {NOTE}"
+        centre, inside, area = np.mean(self.shares, axis=0)
+        return (
+            f"On average {inside:.0%} of the heat lies in the lungs, which are {area:.0%} of the "
+            f"picture, and {centre:.0%} in the central part. {NOTE}"
+        )
 
 
 def shares(scores: Evaluation | CrossValidation, prefix: str = "") -> dict[str, Estimate]:
@@ -153,6 +166,7 @@ def validation_report(
     about: About,
     audit: Audit | None,
     sentence: str,
+    pools: list[Scored],
 ) -> Content:
     """The report of a saved model on other images; `probabilities` (N, C) are of `data`."""
     headline = {"AUC": result.auc} if result.auc else {}
@@ -172,6 +186,7 @@ def validation_report(
         evaluation=result.evaluation,
         evaluated="this data set",
         scored=[Scored("this data set", data.labels == positive, probabilities[:, positive])],
+        pools=pools,
         history=None,
         audit=audit,
         cases=gallery.cases,

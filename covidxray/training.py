@@ -5,15 +5,29 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+import keras
 import numpy as np
 
-from covidxray import metrics, modelfile, report, splits, summary
+from covidxray import masks, metrics, modelfile, report, splits, summary
 from covidxray.audit import Audit
+from covidxray.backbone import RECIPES
 from covidxray.classifier import Classifier
 from covidxray.dataset import Dataset
-from covidxray.head import HeadOptions, Heads, cross_validate, fit_heads
+from covidxray.familiarity import fit_familiarity
+from covidxray.features import Features
+from covidxray.files import whole_file
+from covidxray.head import (
+    HeadOptions,
+    Heads,
+    build_model,
+    cross_validate,
+    fit_heads,
+    fit_pools,
+)
 from covidxray.images import read_image
+from covidxray.lungs import Segmenter, attach, pool_three
 from covidxray.plots import Scored
+from covidxray.where import NAMES, Where, compare_pools, format_where
 
 
 @dataclass(frozen=True)
@@ -31,12 +45,15 @@ class Once:
 
 @dataclass(frozen=True)
 class Repeated:
-    """R times cross-validated: probabilities of the positive class (R, N), and their scores."""
+    """R times cross-validated: probabilities of the positive class (R, N) from each pooling, the
+    scores of the one in use, and how the three compare."""
 
     method: str
     is_positive: np.ndarray
+    pools: dict[str, np.ndarray]
     probabilities: np.ndarray
     scores: metrics.CrossValidation
+    where: Where
 
     def threshold_for(self, sensitivity: float) -> tuple[float, float]:
         """See `metrics.threshold_for`."""
@@ -46,7 +63,8 @@ class Repeated:
 @dataclass(frozen=True)
 class Run:
     """What one run found; `copies` is how many images have a copy under another patient, and
-    `sentence` puts the model's score beside the shortcut's."""
+    `sentence` puts the model's score beside the shortcut's; `dice` is of the lungs found and the
+    masks that came with the images, if some did."""
 
     data: Dataset
     copies: int
@@ -56,6 +74,7 @@ class Run:
     threshold: float
     shortcuts: Audit
     sentence: str
+    dice: metrics.Spread | None
 
 
 def fit_once(
@@ -85,23 +104,37 @@ def fit_once(
 
 def fit_repeatedly(
     data: Dataset,
-    views: np.ndarray,
+    features: Features,
+    pool: str,
     positive: int,
     options: HeadOptions,
     folds: int,
     repeats: int,
     rng: np.random.Generator,
 ) -> Repeated:
-    """Cross-validate `repeats` times, by patient; arguments as for `fit_once`."""
+    """Cross-validate `repeats` times, by patient; `pool` is the one in use, and the other arguments
+    are as for `fit_once`."""
     split_rng, head_rng = rng.spawn(2)
     parts = list(splits.repeated_folds(data.labels, data.groups, folds, repeats, split_rng))
-    probabilities, fit = cross_validate(views, data.labels, parts, options, head_rng)
+    found, fit = cross_validate(features.views, data.labels, parts, options, head_rng)
+    pools = {name: probabilities[:, :, positive] for name, probabilities in found.items()}
+    is_positive = data.labels == positive
+    pairs = np.array([masks.is_pair_of_lungs(masks.enlarge(z)) for z in features.lungs])
     return Repeated(
         method=f"{repeats} x {folds}-fold cross-validation by patient",
-        is_positive=data.labels == positive,
-        probabilities=probabilities[:, :, positive],
-        scores=metrics.score_repeats(data.labels, probabilities, fit, data.groups, positive),
+        is_positive=is_positive,
+        pools=pools,
+        probabilities=pools[pool],
+        scores=metrics.score_repeats(data.labels, found[pool], fit, data.groups, positive),
+        where=compare_pools(is_positive, pools, data.groups, pairs),
     )
+
+
+def check_lungs(data: Dataset, features: Features) -> metrics.Spread | None:
+    """Dice of the lungs found and the masks that came with the images; None if none came."""
+    pairs = zip(features.lungs, data.masks, strict=True)
+    found = [masks.dice(masks.enlarge(z), masks.read_mask(path)) for z, path in pairs if path]
+    return metrics.Spread.of(found) if found else None
 
 
 def format_once(once: Once) -> str:
@@ -113,31 +146,68 @@ def format_once(once: Once) -> str:
 def format_repeated(repeated: Repeated) -> str:
     """The cross-validated numbers, a line each."""
     numbers = metrics.format_repeats(repeated.scores)
-    return f"\n{repeated.method}, the one to quote:\n\n{numbers}"
+    where = format_where(repeated.where, "cv ")
+    return f"\n{repeated.method}, the one to quote:\n\n{numbers}\n\n{where}\n"
 
 
-def about(
-    run: Run, learnt: np.ndarray, hashes: np.ndarray, salt: bytes, recipe: str, weights: str
-) -> modelfile.About:
-    """What goes into the model file beside the model.
+@dataclass(frozen=True)
+class Made:
+    """What a saved model is made with: names of recipe, pooling and weights, where the lungs are,
+    the head's options, whether every image trains it, and the salt of the patients' digests."""
+
+    recipe: str
+    pool: str
+    weights: str
+    segmenter: Segmenter
+    options: HeadOptions
+    fit_all: bool
+    salt: bytes
+
+
+def save(
+    run: Run,
+    made: Made,
+    path: Path,
+    backbone: keras.Model,
+    features: Features,
+    head_rng: np.random.Generator,
+    familiar_rng: np.random.Generator,
+) -> None:
+    """Train what is missing, and write the model with all that prediction needs beside it.
 
     Args:
-        learnt: indices of the images that the saved model is trained on.
-        hashes: (N, 4) uint64 perceptual hashes of all images.
+        backbone: in float32.
+        head_rng: of the heads on the other poolings, and with `fit_all` of all.
+        familiar_rng: of what the training images have in common.
     """
-    data = run.data
-    return modelfile.About(
+    data, recipe = run.data, RECIPES[made.recipe]
+    learnt = np.arange(len(data)) if made.fit_all else run.once.train
+    pools = {made.pool: features.views[made.pool]} if made.fit_all else {}
+    pools |= {name: views for name, views in features.views.items() if name != made.pool}
+    fitted = fit_pools(pools, data.labels, [learnt], made.options, head_rng)
+    rivals = {name: fitted.pick(k) for k, name in enumerate(pools)}
+    heads = rivals.pop(made.pool, run.once.heads)
+    pooled = backbone.output
+    if made.pool != "whole":
+        pooled = pool_three(backbone, recipe, attach(backbone, made.segmenter))[made.pool]
+    model = build_model(backbone, pooled, heads, made.options.dropout)
+    usual = fit_familiarity(features.views["whole"][learnt, 0], data.groups[learnt], familiar_rng)
+    card = {"data set": str(data), "weights": f"ImageNet, {made.weights}"}
+    about = modelfile.About(
         classes=data.classes,
         positive=data.classes[run.positive],
         threshold=run.threshold,
         synthetic=data.synthetic,
-        recipe=recipe,
-        salt=salt.hex(),
+        recipe=made.recipe,
+        pool=made.pool,
+        salt=made.salt.hex(),
         trained_on=[data.rows[i].sha256 for i in learnt],
-        hashes=[hashes[i].tobytes().hex() for i in learnt],
+        hashes=[features.hashes[i].tobytes().hex() for i in learnt],
         patients=sorted({data.patients[i] for i in learnt} - {""}),
-        card={"data set": str(data), "weights": f"ImageNet, {weights}", "result": run.sentence},
+        card=card | {"result": run.sentence},
     )
+    with whole_file(path) as part:
+        modelfile.save_model(model, part, about, modelfile.Beside(usual, made.segmenter, rivals))
 
 
 def results(run: Run, options: Mapping[str, Any], depends: Mapping[str, Any]) -> dict[str, Any]:
@@ -154,6 +224,7 @@ def results(run: Run, options: Mapping[str, Any], depends: Mapping[str, Any]) ->
         "cross_validation": asdict(run.repeated.scores) if run.repeated else None,
         "shortcuts": asdict(run.shortcuts),
         "sentence": run.sentence,
+        "dice": run.dice and asdict(run.dice),
     }
 
 
@@ -174,6 +245,9 @@ def write_report(path: Path, run: Run, model: Path) -> None:
         scored.insert(0, Scored(repeated.method, repeated.is_positive, repeated.probabilities))
         quoted = {"cross-validated AUC": repeated.scores.auc}
         headline = quoted | summary.shares(repeated.scores, "cross-validated ") | headline
+    notes = {"Copies across patients": f"{run.copies} images, each kept on one side of a split"}
+    if run.dice:
+        notes["Lungs found, against the masks that came with the images"] = f"Dice {run.dice}"
     content = report.Content(
         title=f"Training on {data.name}",
         synthetic=data.synthetic,
@@ -184,6 +258,9 @@ def write_report(path: Path, run: Run, model: Path) -> None:
         evaluation=once.scores,
         evaluated="held-out images",
         scored=scored,
+        pools=[Scored(NAMES[k], repeated.is_positive, p) for k, p in repeated.pools.items()]
+        if repeated
+        else [],
         history=once.heads.history,
         audit=run.shortcuts,
         cases=gallery.cases,
@@ -191,7 +268,7 @@ def write_report(path: Path, run: Run, model: Path) -> None:
         subgroups=[],
         data=data,
         exclusions=report.count_exclusions(data),
-        notes={"Copies across patients": f"{run.copies} images, each kept on one side of a split"},
+        notes=notes,
         model=summary.model_card(classifier.about),
         limits=[],
     )

@@ -12,6 +12,7 @@ from covidxray import gradcam
 from covidxray.backbone import FEATURES, LAST, RECIPES, build_backbone
 from covidxray.head import Heads, build_model
 from covidxray.images import SIZE, read_image
+from covidxray.masks import enlarge
 from covidxray.weights import load_weights
 
 
@@ -28,14 +29,17 @@ def model(request):
         tuple(rng.normal(0, 0.1, (1, m)).astype(np.float32) for _, m in pairs),
         {},
     )
-    return build_model(build_backbone(load_weights(), recipe), heads, recipe.dropout), recipe.power
+    backbone = build_backbone(load_weights(), recipe)
+    return build_model(backbone, backbone.output, heads, recipe.dropout), recipe.power
 
 
 @pytest.fixture(scope="module")
 def outputs(model):
     """An X-ray's probabilities, features and maps."""
     image = read_image(sorted((ROOT / "dataset" / "covid").glob("*.jpg"))[0])
-    return [np.asarray(a)[0] for a in gradcam.with_maps(model[0])(image[None].astype("float32"))]
+    layers = [model[0].get_layer(name).output for name in ("features", LAST)]
+    opened = keras.Model(model[0].input, [model[0].output, *layers])
+    return [np.asarray(a)[0] for a in opened(image[None].astype("float32"))]
 
 
 def logits(model, maps):
@@ -102,3 +106,20 @@ def test_the_central_share_is_all_nothing_or_unknown():
     assert gradcam.central_share(heat) == 0
     heat[0, 0], heat[SIZE // 2, SIZE // 2] = 0, 1
     assert gradcam.central_share(heat) == 1
+
+
+@pytest.mark.slow
+def test_where_the_lungs_alone_are_pooled_only_they_have_heat(model, outputs):
+    _, features, maps = outputs
+    within = np.full((28, 28), -1.0, np.float32)
+    within[8:20, 4:11] = 1
+    heat = gradcam.heat_map(*model, features, maps, 0, within)
+    assert heat.max() == 1
+    assert not heat[~enlarge(within)].any()
+
+
+@pytest.mark.slow
+def test_where_no_lung_is_found_the_heat_is_of_the_whole_picture(model, outputs):
+    none = np.full((28, 28), -1.0, np.float32)
+    whole = gradcam.heat_map(*model, *outputs[1:], 0)
+    np.testing.assert_array_equal(gradcam.heat_map(*model, *outputs[1:], 0, none), whole)

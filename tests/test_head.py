@@ -11,6 +11,7 @@ from covidxray import head
 from covidxray.backbone import FEATURES, RECIPES, build_backbone, native_bfloat16
 from covidxray.features import extract, rotate
 from covidxray.images import read_image
+from covidxray.lungs import load_segmenter
 from covidxray.splits import repeated_folds
 from covidxray.weights import load_weights
 
@@ -98,7 +99,8 @@ def test_cross_validation_finds_a_difference_and_invents_none(shift, low, high):
     views, labels = cohort(80, shift=shift)
     rng = np.random.default_rng(3)
     folds = list(repeated_folds(labels, np.arange(80), 5, 3, rng))
-    probabilities, fit = head.cross_validate(views, labels, folds, PLAIN, rng)
+    pools, fit = head.cross_validate({"whole": views}, labels, folds, PLAIN, rng)
+    probabilities = pools["whole"]
     assert low <= (probabilities.argmax(axis=2) == labels).mean() <= high
     assert [len(np.unique(f)) for f in fit] == [5, 5, 5]
 
@@ -150,7 +152,9 @@ def maps(weights, images):
 def features_of(weights, recipe, precision, images, views=1):
     backbone = build_backbone(weights, RECIPES[recipe], precision)
     rng = np.random.default_rng(5)
-    return backbone, extract(backbone, images, views=views, rotation=15, rng=rng).views
+    made = RECIPES[recipe], load_segmenter()
+    found = extract(backbone, *made, images, views=views, rotation=15, rng=rng)
+    return backbone, found.views["whole"]
 
 
 @pytest.mark.slow
@@ -181,7 +185,8 @@ def test_the_saved_file_is_all_that_plain_keras_needs(weights, images, tmp_path,
     backbone, views = features_of(weights, recipe, "float32", images)
     labels = np.array([0, 1] * 3)
     heads = head.fit_heads(views, labels, [np.arange(6)], options, np.random.default_rng(1))
-    head.build_model(backbone, heads, options.dropout).save(tmp_path / "m.keras")
+    model = head.build_model(backbone, backbone.output, heads, options.dropout)
+    model.save(tmp_path / "m.keras")
     loaded = keras.saving.load_model(tmp_path / "m.keras", safe_mode=True)
     pixels = np.stack([read_image(image) for image in images])
     np.testing.assert_allclose(

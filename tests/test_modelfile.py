@@ -2,7 +2,7 @@
 
 import io
 import zipfile
-from dataclasses import asdict, replace
+from dataclasses import replace
 
 import keras
 import numpy as np
@@ -13,9 +13,11 @@ from covidxray.classifier import Classifier
 from covidxray.dataset import load_dataset
 from covidxray.errors import InputError
 from covidxray.familiarity import Familiarity
+from covidxray.head import Heads
 from covidxray.images import SIZE, list_images, perceptual_hash, read_image
+from covidxray.lungs import Segmenter
 from covidxray.manifest import Row, fill_folder
-from covidxray.modelfile import ARRAYS, MEMBER, About, load_model, save_model
+from covidxray.modelfile import ARRAYS, MEMBER, About, Beside, load_model, save_model
 
 SALT = b"0123456789abcdef"
 ABOUT = About(
@@ -24,6 +26,7 @@ ABOUT = About(
     threshold=0.25,
     synthetic=True,
     recipe="portable",
+    pool="whole",
     salt=SALT.hex(),
     trained_on=["ab" * 32],
     hashes=["0f" * 32],
@@ -38,6 +41,21 @@ FAMILIARITY = Familiarity(
 )
 
 
+def some_arrays(seed, *shapes):
+    rng = np.random.default_rng(seed)
+    return tuple(rng.normal(size=shape).astype(np.float32) for shape in shapes)
+
+
+BESIDE = Beside(
+    FAMILIARITY,
+    Segmenter(*some_arrays(0, 4, 4), *(some_arrays(k, 2, 3, 2, 1) for k in (1, 2))),
+    {
+        pool: Heads(*some_arrays(k, (1, 3), (1, 3)), *(some_arrays(k, (1, 3, 2), (1, 2)),) * 2, {})
+        for k, pool in enumerate(("lungs", "outside"))
+    },
+)
+
+
 def tiny(classes=2):
     """A model that is quick to load: three mean colours -> probabilities."""
     inputs = keras.Input((SIZE, SIZE, 3))
@@ -49,16 +67,20 @@ def tiny(classes=2):
 def saved(tmp_path_factory):
     path = tmp_path_factory.mktemp("saved") / "m.keras"
     model = tiny()
-    save_model(model, path, ABOUT, FAMILIARITY)
+    save_model(model, path, ABOUT, BESIDE)
     return path, model
 
 
 def test_what_is_saved_is_loaded(saved):
     path, model = saved
-    loaded, about, familiarity = load_model(path)
+    loaded, about, beside = load_model(path)
     assert about == ABOUT
-    for name, array in asdict(FAMILIARITY).items():
-        np.testing.assert_array_equal(getattr(familiarity, name), array)
+    assert beside.rivals.keys() == {"lungs", "outside"}
+    expected = BESIDE.arrays()
+    assert len(expected) == 4 + 10 + 2 * 6
+    assert beside.arrays().keys() == expected.keys()
+    for name, array in beside.arrays().items():
+        np.testing.assert_array_equal(array, expected[name])
     pixels = np.random.default_rng(0).integers(0, 256, (2, SIZE, SIZE, 3)).astype(np.float32)
     np.testing.assert_array_equal(loaded.predict_on_batch(pixels), model.predict_on_batch(pixels))
 
@@ -152,7 +174,7 @@ def test_a_model_within_that_is_none_is_refused(tmp_path, saved, member, content
 )
 def test_parts_of_different_models_are_refused(tmp_path, changed):
     path = tmp_path / "m.keras"
-    save_model(tiny(), path, replace(ABOUT, **changed), FAMILIARITY)
+    save_model(tiny(), path, replace(ABOUT, **changed), BESIDE)
     assert "do not fit together" in refused(path)
 
 
@@ -161,7 +183,7 @@ def test_no_code_in_the_file_is_run(tmp_path):
     x = keras.layers.Lambda(lambda x: x)(inputs)
     x = keras.layers.GlobalAveragePooling2D()(x)
     model = keras.Model(inputs, keras.layers.Dense(2, activation="softmax")(x))
-    save_model(model, tmp_path / "m.keras", ABOUT, FAMILIARITY)
+    save_model(model, tmp_path / "m.keras", ABOUT, BESIDE)
     refused(tmp_path / "m.keras")
 
 

@@ -19,6 +19,7 @@ from covidxray.dataset import load_dataset
 from covidxray.images import read_image
 from covidxray.manifest import Row, fill_folder
 from covidxray.phantom import draw_phantom, encode_jpeg
+from covidxray.where import NAMES, Where
 
 CLASSES = ("covid", "normal")
 EVIL = "<script>alert(1)</script>\" onload='x' $_{&amp;"
@@ -65,7 +66,8 @@ def content(data):
             truth=CLASSES[data.labels[i]],
             called=CLASSES[int(scores[0, i] < 0.5)],
             probability=float(scores[0, i]),
-            centre=float("nan") if i == 3 else 0.41,
+            lungs=np.hypot(*np.ogrid[-112:112, -112:112]) < 60,
+            inside=float("nan") if i == 3 else 0.41,
         )
         for i in test
     ]
@@ -88,6 +90,10 @@ def content(data):
             report.Scored("20 x 5-fold cross-validation", positive, scores),
             report.Scored("held-out images", positive[test], scores[0, test]),
         ],
+        pools=[
+            report.Scored(name, positive, scores + shift)
+            for name, shift in zip(NAMES.values(), rng.normal(size=(3, 16)), strict=True)
+        ],
         history={
             key: list(np.geomspace(first, last, 25))
             for key, first, last in (
@@ -102,6 +108,7 @@ def content(data):
             ],
             verdict="The classes can be told apart without a lung.",
             advice="Take controls from the same source:\n  python build.py --controls controls",
+            where=Where(area, one, area, metrics.Estimate(-0.1, -0.3, 0.1), 15, 16),
             findings="2 pictures stand in both classes.\nNo source is in both classes.",
         ),
         cases=cases,
@@ -159,7 +166,14 @@ def bare(content):
     """The content of a run that has nothing but its data."""
     return dataclasses.replace(
         content,
-        **{"headline": {}, "evaluation": None, "scored": [], "history": None, "audit": None},
+        **{
+            "headline": {},
+            "evaluation": None,
+            "scored": [],
+            "pools": [],
+            "history": None,
+            "audit": None,
+        },
         **{"cases": [], "subgroups": [], "exclusions": [], "notes": {}, "model": {}, "limits": []},
     )
 

@@ -74,7 +74,10 @@ def prediction(probability, heat=1.0):
     image = np.zeros((224, 224, 3), np.uint8)
     warm = np.full((224, 224), heat, np.float32)
     both = np.array([probability, 1 - probability])
-    return Prediction(image, both, label, 0.5, "", warm)
+    lungs = np.zeros((224, 224), bool)
+    lungs[:112] = True
+    scores = {"whole": both[0], "lungs": 0.5, "outside": 0.5}
+    return Prediction(image, both, scores, label, 0.5, "", lungs, True, warm)
 
 
 def test_the_gallery_keeps_the_surest_cases_the_wrong_ones_first():
@@ -98,8 +101,10 @@ def test_the_mean_share_of_heat_is_of_all_images_that_have_any():
         gallery.add(f"{i}", 0, prediction(0.9))
     assert len(gallery.shares) == 6
     assert 0 < gallery.centre < 1
-    assert f"{gallery.centre:.0%} of the heat" in gallery.note
-    assert math.isnan(next(case.centre for case in gallery.cases if case.name == "cold"))
+    assert gallery.inside == pytest.approx(0.5)
+    assert "50% of the heat lies in the lungs, which are 50% of the picture" in gallery.note
+    assert f"{gallery.centre:.0%} in the central part" in gallery.note
+    assert math.isnan(next(case.inside for case in gallery.cases if case.name == "cold"))
 
 
 def test_shares_leave_out_what_is_undefined():

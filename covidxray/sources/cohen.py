@@ -8,6 +8,8 @@
   (`Pneumonia/Viral/COVID-19`);
 - before 2 March 2020 there is no `view`, before 30 March no `folder` (all lay in `images`);
 - `modality` is `X-ray`, for a day `Radiograph`, or not there; CT slices say `CT`;
+- masks of the lungs, of some images (`annotations/lungVAE-masks`; Selvan et al. 2020,
+  arXiv:2005.10052), drawn as if no opacity were there;
 - rows whose image was never in the repository, and file names that stand in two rows.
 """
 
@@ -21,6 +23,7 @@ from covidxray.errors import InputError
 from covidxray.manifest import Row
 
 SOURCE = "cohen"
+MASKS = "annotations/lungVAE-masks"
 UNKNOWN = ("", "todo", "unknown")
 
 
@@ -157,3 +160,11 @@ def locate(root: Path, record: Record) -> Path:
             f"{record.folder}/{record.filename}: leads out of {root}; correct metadata.csv"
         )
     return path
+
+
+def locate_mask(root: Path, record: Record) -> Path | None:
+    """Where the mask of a record's lungs lies, if the repository has one; for a record that
+    `locate` has passed."""
+    path = root / MASKS / f"{Path(record.filename).stem}_mask.png"
+    inside = path.resolve().is_relative_to(root.resolve())
+    return path if path.is_file() and inside else None

@@ -1,0 +1,149 @@
+"""The lungs are found, also where nobody drew them, and what is pooled there is theirs."""
+
+import keras
+import numpy as np
+import pytest
+from conftest import ROOT
+
+from covidxray import lungs
+from covidxray.backbone import RECIPES, build_backbone
+from covidxray.features import extract
+from covidxray.images import list_images, read_image
+from covidxray.masks import dice, enlarge, is_pair_of_lungs, read_mask, share_inside
+from covidxray.phantom import draw_phantom
+from covidxray.weights import load_weights
+
+
+@pytest.fixture(scope="module")
+def weights():
+    return load_weights()
+
+
+@pytest.fixture(scope="module")
+def find(weights):
+    """A function from pictures (n, 224, 224, 3) to logits (n, 28, 28), by the default recipe."""
+    backbone = build_backbone(weights, RECIPES["portable"])
+    model = keras.Model(backbone.input, lungs.attach(backbone, lungs.load_segmenter()))
+    return lambda images: model.predict(np.asarray(images, np.float32), verbose=0)
+
+
+def grey(image):
+    return np.repeat(image[..., None], 3, axis=2)
+
+
+@pytest.mark.slow
+def test_lungs_of_drawings_are_found(find):
+    rng = np.random.default_rng(100)
+    drawn = [draw_phantom(rng, size=224, severity=s) for s in np.linspace(0, 0.8, 8)]
+    found = [enlarge(z) for z in find([grey(d.image) for d in drawn])]
+    assert min(dice(a, d.lungs) for a, d in zip(found, drawn, strict=True)) > 0.85
+    assert all(map(is_pair_of_lungs, found))
+
+
+@pytest.mark.slow
+def test_lungs_of_real_xrays_are_found_by_who_has_seen_drawings_only(find, real_data):
+    masks = sorted((real_data / "covid-chestxray-dataset/annotations/lungVAE-masks").iterdir())
+    folder = real_data / "covid-chestxray-dataset/images"
+    pairs = []
+    for mask in masks:
+        stem = mask.name.removesuffix("_mask.png")
+        images = [folder / f"{stem}{suffix}" for suffix in (".jpg", ".png", ".jpeg")]
+        pairs += [(image, mask) for image in images if image.is_file()]
+    pairs = pairs[::6]
+    found = find([read_image(image) for image, _ in pairs])
+    overlaps = [dice(enlarge(z), read_mask(m)) for z, (_, m) in zip(found, pairs, strict=True)]
+    assert len(overlaps) > 15
+    assert np.median(overlaps) >= 0.8
+
+
+@pytest.mark.slow
+def test_no_pair_of_lungs_is_found_in_noise_or_on_a_blank(find):
+    rng = np.random.default_rng(0)
+    noise, blank = rng.integers(0, 256, (224, 224, 3)), np.full((224, 224, 3), 90)
+    ramp = np.broadcast_to(np.arange(224)[:, None, None], (224, 224, 3))
+    assert not any(is_pair_of_lungs(enlarge(z)) for z in find([noise, blank, ramp]))
+
+
+def ellipses(*places):
+    y, x = np.mgrid[:224, :224]
+    mask = np.zeros((224, 224), bool)
+    for cx, cy, rx, ry in places:
+        mask |= ((x - cx) / rx) ** 2 + ((y - cy) / ry) ** 2 < 1
+    return mask
+
+
+@pytest.mark.parametrize(
+    ("places", "expected"),
+    [
+        ([(70, 110, 30, 60), (154, 110, 30, 60)], True),
+        ([(70, 110, 30, 60), (154, 120, 24, 45)], True),
+        ([], False),
+        ([(70, 110, 30, 60)], False),
+        ([(70, 110, 30, 60), (154, 110, 6, 8)], False),  # one of them far too small
+        ([(110, 60, 30, 30), (110, 160, 30, 30)], False),  # above each other
+        ([(70, 110, 8, 12), (154, 110, 8, 12)], False),  # tiny
+        ([(70, 110, 30, 60), (154, 110, 30, 60), (112, 200, 40, 20)], False),  # and a third
+    ],
+)
+def test_two_parts_beside_each_other_are_a_pair_of_lungs(places, expected):
+    assert is_pair_of_lungs(ellipses(*places)) is expected
+
+
+def test_dice_is_one_for_the_same_and_nought_apart():
+    left, right = ellipses((70, 110, 30, 60)), ellipses((154, 110, 30, 60))
+    assert dice(left, left) == 1
+    assert dice(left, right) == 0
+    assert dice(left, left | right) == pytest.approx(2 / 3, abs=0.01)
+
+
+def test_the_share_of_heat_inside_is_counted_and_unknown_without_heat():
+    mask, heat = np.zeros((4, 4), bool), np.ones((4, 4))
+    mask[:2] = True
+    assert share_inside(heat, mask) == 0.5
+    assert np.isnan(share_inside(0 * heat, mask))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("recipe", RECIPES)
+def test_three_poolings_are_means_over_their_places(weights, recipe):
+    """Checked against NumPy on the maps and the lungs that the model itself found."""
+    paths = list_images(ROOT / "dataset" / "covid")[:3]
+    made = RECIPES[recipe]
+    backbone, segmenter = build_backbone(weights, made), lungs.load_segmenter()
+    rng = np.random.default_rng(0)
+    found = extract(backbone, made, segmenter, paths, views=0, rotation=0, rng=rng)
+    pixels = np.stack([read_image(path) for path in paths]).astype(np.float32)
+    maps = keras.Model(backbone.input, backbone.get_layer("maps").output).predict(pixels, verbose=0)
+    cells = 28 // maps.shape[1]
+    inside = (found.lungs > 0).reshape(len(paths), maps.shape[1], cells, maps.shape[1], cells)
+    inside = inside.mean(axis=(2, 4))[..., None]
+    raised = maps.astype(np.float64) ** made.power
+    shares = {"whole": np.ones_like(inside), "lungs": inside, "outside": 1 - inside}
+    for name, share in shares.items():
+        mean = (raised * share).sum(axis=(1, 2)) / share.sum(axis=(1, 2))
+        expected = mean ** (1 / made.power)
+        np.testing.assert_allclose(found.views[name][:, 0], expected, rtol=1e-3, atol=1e-3)
+
+
+@pytest.mark.slow
+def test_where_no_lung_is_found_the_lungs_are_the_whole_picture(weights):
+    made, segmenter = RECIPES["portable"], lungs.load_segmenter()
+    *others, last = segmenter.biases
+    blind = lungs.Segmenter(
+        segmenter.mean, segmenter.scale, segmenter.kernels, (*others, last - np.float32(1e6))
+    )
+    paths = list_images(ROOT / "dataset" / "covid")[:2]
+    rng = np.random.default_rng(0)
+    found = extract(build_backbone(weights, made), made, blind, paths, views=0, rotation=0, rng=rng)
+    assert (found.lungs < 0).all()
+    np.testing.assert_allclose(found.views["lungs"], found.views["whole"], rtol=1e-3)
+    np.testing.assert_allclose(found.views["outside"], found.views["whole"], rtol=1e-3)
+
+
+def test_a_segmenter_survives_a_file(tmp_path):
+    segmenter = lungs.load_segmenter()
+    np.savez(tmp_path / "a.npz", **lungs.to_arrays(segmenter))
+    with np.load(tmp_path / "a.npz") as arrays:
+        again = lungs.from_arrays(dict(arrays))
+    for name, array in lungs.to_arrays(segmenter).items():
+        np.testing.assert_array_equal(lungs.to_arrays(again)[name], array)
