@@ -25,7 +25,7 @@ WIDTH, DILATIONS = 32, (1, 2, 1)
 FILE = Path(__file__).with_name("lungs.npz")
 LOGITS = "lung_logits"
 POOLS = ("whole", "lungs", "outside")
-LEAST = 1e-6  # weight of every cell: where no lung is found, the lungs are the whole picture
+LEAST = 1e-12  # weight of every cell: where no lung is found, the lungs are the whole picture
 
 
 @dataclass(frozen=True)

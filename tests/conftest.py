@@ -2,9 +2,11 @@
 
 import io
 import os
-import subprocess
+import runpy
 import sys
+from contextlib import redirect_stderr, redirect_stdout
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -39,11 +41,23 @@ def picture():
 
 @pytest.fixture(scope="session")
 def script():
-    """A function that runs one of the project's scripts and returns the finished process."""
+    """A function that runs one of the project's scripts as a person would, and returns its exit
+    code and output; in this process, because starting TensorFlow takes longer than most runs."""
 
     def run(name, *arguments, cwd=None):
-        command = [sys.executable, str(ROOT / name), *map(str, arguments)]
-        return subprocess.run(command, capture_output=True, text=True, cwd=cwd, check=False)
+        out, err, code = io.StringIO(), io.StringIO(), 0
+        before, folder = sys.argv, os.getcwd()
+        sys.argv = [str(ROOT / name), *map(str, arguments)]
+        os.chdir(cwd or folder)
+        try:
+            with redirect_stdout(out), redirect_stderr(err):
+                runpy.run_path(sys.argv[0], run_name="__main__")
+        except SystemExit as ended:
+            code = ended.code or 0
+        finally:
+            sys.argv = before
+            os.chdir(folder)
+        return SimpleNamespace(returncode=code, stdout=out.getvalue(), stderr=err.getvalue())
 
     return run
 

@@ -62,7 +62,8 @@ def test_the_version_of_11_march_gives_the_tutorials_25_images(real_data, script
     )
     assert done.returncode == 0
     assert len(read_manifest(tmp_path / "covid")) == 25
-    assert len(list((tmp_path / "covid").iterdir())) == 26
+    assert len(list((tmp_path / "covid").iterdir())) == 25 + len(("manifest.csv", "masks"))
+    assert len(list((tmp_path / "covid" / "masks").iterdir())) == 7
 
 
 def test_the_finding_has_to_be_the_whole_finding(clone, script, tmp_path):
@@ -177,3 +178,17 @@ def test_a_link_that_leads_out_of_the_repository_is_refused(clone, tmp_path, scr
     done = script("build_covid_dataset.py", "-c", root, "-o", tmp_path / "covid")
     assert done.returncode == 2
     assert "leads out" in done.stderr
+
+
+def test_masks_of_lungs_come_along_and_a_damaged_one_stays_behind(clone, script, tmp_path):
+    root = clone(*((p, "COVID-19", "PA", f"{p}.png") for p in range(3)))
+    masks = root / cohen.MASKS
+    masks.mkdir(parents=True)
+    shutil.copy(root / "images" / "0.png", masks / "0_mask.png")
+    (masks / "1_mask.png").write_bytes((root / "images" / "1.png").read_bytes()[:100])
+    done = script("build_covid_dataset.py", "-c", root, "-o", tmp_path / "covid")
+    assert done.returncode == 0
+    assert "1 masks of lungs beside them" in done.stdout
+    assert "1_mask.png" in done.stderr
+    assert [p.name for p in (tmp_path / "covid" / "masks").iterdir()] == ["0.png.png"]
+

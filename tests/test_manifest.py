@@ -2,6 +2,7 @@
 
 import pytest
 
+from covidxray.dataset import load_dataset
 from covidxray.errors import InputError
 from covidxray.manifest import (
     EXCLUDED,
@@ -9,6 +10,7 @@ from covidxray.manifest import (
     Row,
     check_ours,
     fill_folder,
+    mask_of,
     read_exclusions,
     read_manifest,
 )
@@ -81,10 +83,61 @@ def test_another_table_of_that_name_stops_it_and_stays(tmp_path, picture, conten
     [
         ("filename,source\nx.png,s\n", "no column"),
         (",".join(Row.__dataclass_fields__) + "\nx.png,s\n", "line 2 is damaged"),
-        (",".join(Row.__dataclass_fields__) + 2 * "\nx.png,s,,,,,,,,,,no" + "\n", "two rows"),
+        (",".join(Row.__dataclass_fields__) + 2 * "\nx.png,s,,,,,,,,,,no," + "\n", "two rows"),
     ],
 )
 def test_a_damaged_manifest_is_named(tmp_path, text, said):
     (tmp_path / NAME).write_text(text)
     with pytest.raises(InputError, match=said):
         read_manifest(tmp_path)
+
+
+@pytest.fixture
+def masked(tmp_path, picture):
+    """A class folder of two images, one of them with a mask."""
+    (tmp_path / "given.png").write_bytes(picture(9))
+    images = [(row("x.jpg"), picture(1)), (row("y.png"), picture(2))]
+    fill_folder(tmp_path / "a", images, masks={"x.jpg": tmp_path / "given.png"})
+    return tmp_path / "a"
+
+
+def test_a_mask_lies_beside_its_image_and_is_in_the_manifest(masked, picture):
+    assert mask_of(masked / "x.jpg").read_bytes() == picture(9)
+    assert not mask_of(masked / "y.png").exists()
+    rows = read_manifest(masked)
+    assert len(rows["x.jpg"].mask_sha256) == 64
+    assert rows["y.png"].mask_sha256 == ""
+
+
+def test_masks_are_no_images_of_the_class(masked, picture):
+    fill_folder(masked.parent / "b", [(row("z.png"), picture(3))])
+    data = load_dataset(masked.parent, b"salt", classes=("a", "b"))
+    assert [path.name for path in data.paths] == ["x.jpg", "y.png", "z.png"]
+    assert data.masks == [mask_of(masked / "x.jpg"), None, None]
+
+
+def test_a_second_filling_removes_the_masks_of_the_first(masked, picture):
+    fill_folder(masked, [(row("y.png"), picture(2))])
+    assert {p.name for p in masked.iterdir()} == {"y.png", NAME}
+
+
+@pytest.mark.parametrize("name", ["x.jpg.png", "mine.png"])
+def test_a_mask_that_is_anothers_stops_it_and_stays(masked, picture, name):
+    (masked / "masks" / name).write_bytes(picture(4))
+    with pytest.raises(InputError, match="not written by this program, or changed since"):
+        fill_folder(masked, [(row("y.png"), picture(2))])
+    assert (masked / "masks" / name).read_bytes() == picture(4)
+
+
+def test_a_mask_that_is_gone_is_named(masked, picture):
+    mask_of(masked / "x.jpg").unlink()
+    fill_folder(masked.parent / "b", [(row("z.png"), picture(3))])
+    with pytest.raises(InputError, match=r"x\.jpg\.png: is in the manifest but gone"):
+        load_dataset(masked.parent, b"salt", classes=("a", "b"))
+
+
+def test_a_manifest_from_before_there_were_masks_is_read(masked):
+    path = masked / NAME
+    lines = path.read_text().splitlines()
+    path.write_text("\n".join(line.rpartition(",")[0] for line in lines) + "\n")
+    assert read_manifest(masked)["x.jpg"].mask_sha256 == ""

@@ -55,3 +55,14 @@ def test_a_folder_may_have_any_name(tmp_path, name):
     picture = plots.draw_roc([plots.Scored(name, np.arange(4) < 2, np.linspace(1, 0, 4))])
     ElementTree.fromstring(picture.svg)
     assert f"{name}: area 1.00" in picture.alt
+
+
+def test_an_outline_is_on_the_border_of_its_mask_only():
+    image, mask = np.full((60, 60, 3), 90, np.uint8), np.zeros((60, 60), bool)
+    mask[20:40, 10:30] = True
+    drawn = plots.outline(image, mask)
+    changed = (drawn != image).any(axis=2)
+    inner = np.zeros_like(mask)
+    inner[21:39, 11:29] = True
+    np.testing.assert_array_equal(changed, mask & ~inner)
+    assert (image == 90).all()

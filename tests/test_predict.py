@@ -138,7 +138,7 @@ def test_what_is_no_chest_xray_is_warned_of(mixed):
     _, table, _ = mixed
     assert row_of(table, "colour.png")["warning"] == "not a chest X-ray: in colour"
     assert row_of(table, "blank.png")["warning"] == "not a chest X-ray: blank"
-    assert row_of(table, "noise.png")["warning"] == "unlike the training images"
+    assert row_of(table, "noise.png")["warning"] == "no pair of lungs found"
     assert row_of(table, "a/same.jpg")["warning"] == ""
 
 

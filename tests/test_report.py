@@ -202,7 +202,7 @@ def test_a_section_without_data_is_left_out(content, text):
 
 def test_every_picture_is_inside_and_says_what_it_shows_with_numbers(content, page):
     pictures = page.all("img")
-    assert len(pictures) == 4 + 2 * len(content.cases)
+    assert len(pictures) == 5 + 2 * len(content.cases)
     for picture in pictures:
         assert picture["src"].startswith("data:image/")
         assert re.search(r"\d|no heat at all", picture["alt"])
@@ -242,7 +242,7 @@ def test_whatever_files_and_tables_say_stays_text(content, page):
     assert {(tag, name) for tag, attributes in page.elements for name in attributes} <= known
     assert {tag for tag, _ in page.elements} <= {tag for tag, _ in plain.elements}
     assert page.text.count(EVIL) > 20
-    for picture in page.all("img")[2:4]:
+    for picture in (page.all("img")[2], page.all("img")[4]):  # ROC and calibration
         assert EVIL in picture["alt"]
         ElementTree.fromstring(base64.b64decode(picture["src"].split(",")[1]))
 
@@ -293,7 +293,7 @@ def test_each_item_of_the_checklist_is_answered_or_left_to_the_author(content):
 
 def test_a_data_set_of_one_class_has_no_roc_curve(content):
     scored = [report.Scored("this data set", np.ones(8, bool), np.linspace(0, 1, 8))]
-    text = report.render(dataclasses.replace(content, scored=scored, history=None))
+    text = report.render(dataclasses.replace(content, scored=scored, pools=[], history=None))
     assert "ROC curves" not in text
     assert "Calibration, mean probability" in text
 
@@ -349,7 +349,7 @@ def test_a_browser_shows_all_of_it_at_a_phones_width_and_asks_for_nothing(witnes
     assert complaints == []
     assert [frame["width"] for frame in seen] == [360, 1200]
     for frame in seen:
-        assert frame["pictures"] == 4 + 2 * len(content.cases)
+        assert frame["pictures"] == 5 + 2 * len(content.cases)
         assert (frame["blank"], frame["requests"], frame["wide"]) == (0, [], False)
 
 
@@ -361,3 +361,15 @@ def test_the_witness_sees_what_must_not_be(witness, text):
     assert seen[0]["wide"]
     assert seen[0]["blank"] == 1
     assert any("192.0.2.1" in line for line in complaints)
+
+
+def test_where_the_signal_is_stands_beside_the_shortcuts(text):
+    assert "A pair of lungs was found in 15 of 16 images." in text
+    for name in ("the whole picture", "the lungs alone", "all but the lungs"):
+        assert f'<th scope="row">{name}</th>' in text
+    assert "-0.10 (-0.30 to 0.10)" in text
+
+
+def test_the_outline_of_the_lungs_is_on_the_images(content, text):
+    without = [dataclasses.replace(c, lungs=np.zeros((224, 224), bool)) for c in content.cases]
+    assert report.render(dataclasses.replace(content, cases=without)) != text
