@@ -1,6 +1,6 @@
 """How far apart are the perceptual hashes of one picture at two sizes, and of two patients?
 
-    python benchmarks/duplicate_distance.py FOLDER [FOLDER ...]
+    PYTHONPATH=. python benchmarks/duplicate_distance.py FOLDER [FOLDER ...]
 
 `images.DUPLICATE_BITS` was chosen between the two.
 """

@@ -1,6 +1,6 @@
 """Do the heat maps point at what the drawings' disease is?
 
-    python benchmarks/pointing_game.py --model covid19.keras [--drawings 100]
+    PYTHONPATH=. python benchmarks/pointing_game.py --model covid19.keras [--drawings 100]
 
 The pointing game (Zhang et al. 2016): on fresh diseased drawings, whose lesions are known to the
 pixel, does the maximum of the heat lie on a lesion, or within 15 pixels of one? Train the model on

@@ -1,6 +1,6 @@
 """Which recipe keeps 90 % sensitivity with the fewest false positives at a source never seen?
 
-    python benchmarks/recipes.py --covid covid-chestxray-dataset --kaggle chest_xray \\
+    PYTHONPATH=. python benchmarks/recipes.py --covid covid-chestxray-dataset --kaggle chest_xray \\
         --nih nih-normal
 
 In each draw 100 COVID-19 images train beside 50 images of every source of negatives but one (25 of

@@ -1,6 +1,6 @@
 """Train the lung segmenter that comes with the package: on drawings alone, no X-ray is read.
 
-    python benchmarks/train_segmenter.py
+    PYTHONPATH=. python benchmarks/train_segmenter.py
 
 writes covidxray/lungs.npz. Drawings are distorted more than X-rays differ: zoomed, squeezed,
 turned, cropped, with other responses of film and detector, bowel gas, haze, letters and arrows.

@@ -1,6 +1,6 @@
 """What does a model do elsewhere that was trained on the tutorial's images, and on better ones?
 
-    python benchmarks/training_sets.py --covid covid-chestxray-dataset --kaggle chest_xray \\
+    PYTHONPATH=. python benchmarks/training_sets.py --covid covid-chestxray-dataset --kaggle chest_xray \\
         --nih nih-normal --tutorial tutorial-normal --metadata 2020-03-11.csv
 
 Models as train_covid19.py makes them. `--draws` times a training set is drawn (the tutorial's own

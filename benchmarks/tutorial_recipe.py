@@ -1,6 +1,6 @@
 """The tutorial's own recipe of March 2020, step by step, to time beside `train_covid19.py`.
 
-    /usr/bin/time -v python benchmarks/tutorial_recipe.py --dataset dataset
+    PYTHONPATH=. /usr/bin/time -v python benchmarks/tutorial_recipe.py --dataset dataset
 
 Every image goes through VGG16 in every epoch; pixels are divided by 255 and nothing else; pooling
 keeps the upper left of the map. The split is by image. Weights come from this project's cache.

@@ -1,6 +1,6 @@
 """What does the warning "unlike the training images" catch?
 
-    python benchmarks/unfamiliar.py --covid covid-chestxray-dataset --kaggle chest_xray \\
+    PYTHONPATH=. python benchmarks/unfamiliar.py --covid covid-chestxray-dataset --kaggle chest_xray \\
         --nih nih-normal
 
 Two training sets, `--draws` times each: 25 covid + 25 Kaggle normals, and 100 covid + 50 controls +

@@ -1,6 +1,6 @@
 """How many rotated views of each training image does a head need?
 
-    python benchmarks/views.py --covid covid-chestxray-dataset [--draws 40]
+    PYTHONPATH=. python benchmarks/views.py --covid covid-chestxray-dataset [--draws 40]
 
 COVID-19 against the same repository's controls, a harder task than the tutorial's: `--draws`
 random halves of the patients train, the others test. `train_covid19.py --views` takes its default
@@ -15,6 +15,7 @@ import numpy as np
 from covidxray import head, metrics
 from covidxray.backbone import RECIPES, build_backbone, resolve_precision
 from covidxray.features import extract
+from covidxray.lungs import load_segmenter
 from covidxray.sources import cohen
 from covidxray.splits import holdout, merge_duplicates
 from covidxray.weights import load_weights
@@ -47,8 +48,11 @@ def main() -> None:
     args = parser.parse_args()
     paths, labels, groups = images(args.covid)
     view_rng, draw_rng = np.random.default_rng(args.seed).spawn(2)
-    backbone = build_backbone(load_weights(), RECIPES["tutorial"], resolve_precision("auto"))
-    features = extract(backbone, paths, views=max(VIEWS), rotation=15, rng=view_rng)
+    recipe = RECIPES["tutorial"]
+    backbone = build_backbone(load_weights(), recipe, resolve_precision("auto"))
+    turned = {"views": max(VIEWS), "rotation": 15, "rng": view_rng}
+    features = extract(backbone, recipe, load_segmenter(), paths, **turned)
+    whole = features.views["whole"]
     groups, _ = merge_duplicates(groups, features.hashes)
     draws = []
     for _ in range(args.draws):
@@ -61,7 +65,7 @@ def main() -> None:
     first = None
     for views in VIEWS:
         heads = head.fit_heads(
-            features.views[:, : 1 + views],
+            whole[:, : 1 + views],
             labels,
             [train for train, _ in draws],
             head.HeadOptions(),
@@ -71,7 +75,7 @@ def main() -> None:
             [
                 metrics.auc(
                     labels[test] == 1,
-                    heads.predict(features.views[test, 0], f)[:, 1],
+                    heads.predict(whole[test, 0], f)[:, 1],
                     groups[test],
                 ).value
                 for f, (_, test) in enumerate(draws)

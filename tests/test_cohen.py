@@ -191,4 +191,3 @@ def test_masks_of_lungs_come_along_and_a_damaged_one_stays_behind(clone, script,
     assert "1 masks of lungs beside them" in done.stdout
     assert "1_mask.png" in done.stderr
     assert [p.name for p in (tmp_path / "covid" / "masks").iterdir()] == ["0.png.png"]
-
