@@ -1,7 +1,7 @@
 """How many of a hospital's own normals does a model need, and what do they cost elsewhere?
 
-    PYTHONPATH=. python benchmarks/own_normals.py --covid covid-chestxray-dataset --kaggle chest_xray \\
-        --nih nih-normal
+    PYTHONPATH=. python benchmarks/own_normals.py --covid covid-chestxray-dataset \\
+        --kaggle chest_xray --nih nih-normal
 
 100 COVID-19 images train beside 50 controls and 50 normals of another source; then 0 to 50 normals
 of the new source are added, as `train_covid19.py --add normal=DIR` does. Threshold 0.5. The tests

@@ -1,7 +1,7 @@
 """What does a model do elsewhere that was trained on the tutorial's images, and on better ones?
 
-    PYTHONPATH=. python benchmarks/training_sets.py --covid covid-chestxray-dataset --kaggle chest_xray \\
-        --nih nih-normal --tutorial tutorial-normal --metadata 2020-03-11.csv
+    PYTHONPATH=. python benchmarks/training_sets.py --covid covid-chestxray-dataset \\
+        --kaggle chest_xray --nih nih-normal --tutorial tutorial-normal --metadata 2020-03-11.csv
 
 Models as train_covid19.py makes them. `--draws` times a training set is drawn (the tutorial's own
 is always the same), cross-validated by patient, and the model trained on all of it is shown images

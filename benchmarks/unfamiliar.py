@@ -1,7 +1,7 @@
 """What does the warning "unlike the training images" catch?
 
-    PYTHONPATH=. python benchmarks/unfamiliar.py --covid covid-chestxray-dataset --kaggle chest_xray \\
-        --nih nih-normal
+    PYTHONPATH=. python benchmarks/unfamiliar.py --covid covid-chestxray-dataset \\
+        --kaggle chest_xray --nih nih-normal
 
 Two training sets, `--draws` times each: 25 covid + 25 Kaggle normals, and 100 covid + 50 controls +
 50 Kaggle normals. Shares warned of among images that were not trained on; the middle 95 % of draws
