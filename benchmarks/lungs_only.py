@@ -50,7 +50,7 @@ ROWS = [
     ("cropped alone", 4, 3, "core", "ranks", 2e-5),
 ]
 MORE = [("plain", 4, 1, zone, "ranks", 2e-5) for zone in ("whole", "outside")]
-MORE += [("mask", 4, 1, "lungs", "", 2e-5)]
+MORE += [("mask", 0, 0, "", "", 2e-5)]  # its cells, and no picture
 
 
 def weigh(logits: np.ndarray) -> np.ndarray:
@@ -197,7 +197,7 @@ def main() -> None:
     show("**searched**", picked, f"{inside:.2f}", f"{len(jobs)}", "")
     for i, (row, (within, found)) in enumerate(zip(ROWS + MORE, judged, strict=True)):
         how, block, power, zones, change, c = row
-        pooling = "mean" if power == 1 else f"GeM {power}"
+        pooling = {0: "", 1: "mean"}.get(power, f"GeM {power}")
         name = ", ".join(map(str, filter(None, (how, block, pooling, zones, change, f"C {c:g}"))))
         at = place(pool, columns(maps, row), c)
         chosen = f"{(best == i).sum()}" if row in ROWS else ""

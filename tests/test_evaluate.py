@@ -9,6 +9,7 @@ import pytest
 from conftest import ROOT
 
 from covidxray.manifest import read_manifest
+from covidxray.where import NAMES
 
 pytestmark = pytest.mark.slow
 
@@ -84,7 +85,21 @@ def test_the_json_holds_what_is_printed(on_training_folder, trained):
 
 def test_its_shortcuts_are_those_of_the_training_with_the_same_seed(on_training_folder, trained):
     trained_json = json.loads((trained[0].parent / "metrics.json").read_text())
-    assert on_training_folder[1]["shortcuts"] == trained_json["shortcuts"]
+    found, learnt = on_training_folder[1]["shortcuts"], trained_json["shortcuts"]
+    for name in ("baselines", "findings", "advice", "images"):
+        assert found[name] == learnt[name]
+
+
+def test_where_the_signal_is_is_printed_and_kept(on_training_folder):
+    stdout, found, _ = on_training_folder
+    where = found["where"]
+    assert where == found["shortcuts"]["where"]
+    for pool, name in NAMES.items():
+        assert f"{name}: {where[pool]['value']:.4f}" in stdout
+    assert where["whole"] == found["auc"]
+    assert f"lungs - outside: {where['difference']['value']:.4f}" in stdout
+    assert where["total"] == 12
+    assert 0 < found["heat_in_lungs"] < 1
 
 
 def test_the_report_has_the_scores_and_the_pictures(on_training_folder):

@@ -20,9 +20,12 @@ from sklearn.model_selection import StratifiedGroupKFold, cross_val_predict
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
+from covidxray.classifier import Classifier
 from covidxray.dataset import load_dataset
-from covidxray.images import read_image
+from covidxray.images import list_images, read_image, save_png
 from covidxray.manifest import Row, fill_folder, read_manifest
+from covidxray.phantom import draw_phantom, encode_jpeg
+from covidxray.where import NAMES
 
 SCRIPTS = (
     "audit_dataset",
@@ -107,7 +110,56 @@ def test_its_shortcuts_are_those_that_an_audit_finds_with_the_same_seed(
     found = json.loads((tmp_path / "audit.json").read_text())
     shortcuts = runs[0][1]["shortcuts"]
     assert len(shortcuts["baselines"]) >= 4
-    assert shortcuts == {name: found[name] for name in shortcuts}
+    for name in ("baselines", "findings", "advice", "images"):
+        assert shortcuts[name] == found[name]
+
+
+@pytest.mark.slow
+def test_where_the_signal_is_is_printed_and_part_of_the_verdict(runs):
+    stdout, found, _ = runs[0]
+    where = found["shortcuts"]["where"]
+    for pool, name in NAMES.items():
+        assert f"{name}: {where[pool]['value']:.4f}" in stdout
+    assert where["whole"] == found["cross_validation"]["auc"]
+    assert "The lungs alone give an AUC of" in found["shortcuts"]["verdict"]
+    assert found["dice"] is None
+
+
+@pytest.mark.slow
+def test_a_model_of_the_lungs_alone_is_one_file_for_plain_keras(small, script, tmp_path):
+    quick = ("--pool", "lungs", "--repeats", 0)
+    done = script("train_covid19.py", "-d", small, *quick, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert read_about(tmp_path)["pool"] == "lungs"
+    pixels = np.stack([read_image(path) for path in list_images(small / "covid")[:4]])
+    model = keras.saving.load_model(tmp_path / "covid19.keras", safe_mode=True)
+    ours = list(Classifier(tmp_path / "covid19.keras").predict(pixels))
+    expected = np.stack([p.probabilities for p in ours])
+    np.testing.assert_allclose(model.predict(pixels, verbose=0), expected, atol=1e-5)
+    for prediction in ours:
+        assert prediction.scores.keys() == NAMES.keys()
+        assert prediction.scores["lungs"] == prediction.probabilities[0]
+        assert not prediction.heat[~prediction.lungs].any()
+
+
+@pytest.mark.slow
+def test_masks_that_came_with_the_images_are_held_against_the_lungs_found(script, tmp_path):
+    rng = np.random.default_rng(0)
+    for name in ("covid", "normal"):
+        made, masks = [], {}
+        for i in range(3):
+            drawn = draw_phantom(rng)
+            row = Row(f"{i}.jpg", "drawn", str(i), f"{name}{i}", synthetic="yes")
+            made.append((row, encode_jpeg(drawn.image)))
+            masks[row.filename] = tmp_path / f"{name}-{i}.png"
+            save_png(masks[row.filename], np.repeat(255 * drawn.lungs[..., None], 3, 2))
+        fill_folder(tmp_path / "set" / name, made, masks=masks if name == "covid" else None)
+    done = script("train_covid19.py", "-d", "set", "--repeats", 0, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    found = json.loads((tmp_path / "metrics.json").read_text())["dice"]
+    assert found["n"] == 3
+    assert found["median"] > 0.85
+    assert f"Dice {found['median']:.2f} (quartiles" in done.stdout
 
 
 @pytest.fixture(scope="module")
@@ -218,7 +270,7 @@ def test_after_the_two_builders_no_drawing_is_left(script, real_data, tmp_path):
     script("sample_kaggle_dataset.py", "-k", kaggle, "-o", "dataset/normal", cwd=tmp_path)
     for name in ("covid", "normal"):
         rows = read_manifest(tmp_path / "dataset" / name)
-        present = {path.name for path in (tmp_path / "dataset" / name).iterdir()}
+        present = {path.name for path in (tmp_path / "dataset" / name).iterdir()} - {"masks"}
         assert present == {*rows, "manifest.csv", "excluded.csv"}
         assert {row.synthetic for row in rows.values()} == {"no"}
 
