@@ -165,7 +165,7 @@ def fit(maps: np.ndarray, masks: np.ndarray, start: Segmenter, epochs: int, seed
     rate = keras.optimizers.schedules.CosineDecay(RATE, epochs * len(batches))
     loss = keras.losses.BinaryCrossentropy(from_logits=True)
     model.compile(optimizer=keras.optimizers.Adam(rate), loss=loss)
-    model.fit(batches, epochs=epochs, shuffle=False, verbose=2)
+    model.fit(batches, epochs=epochs, shuffle=False, verbose=0)
     kernels, biases = zip(*(layer.get_weights() for layer in convolutions), strict=True)
     return Segmenter(start.mean, start.scale, kernels, biases)
 
