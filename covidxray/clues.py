@@ -10,7 +10,7 @@ import cv2
 import numpy as np
 from PIL import Image
 
-from covidxray.images import is_dicom, perceptual_hash
+from covidxray.images import is_dicom, perceptual_hash, read_image
 from covidxray.manifest import Row
 
 THUMBNAIL = 8  # pixels a side
@@ -41,6 +41,12 @@ class Clue:
     histogram: np.ndarray
     file: Facts
     hash: np.ndarray
+
+
+def look(path: Path) -> tuple[np.ndarray, Clue]:
+    """An image's pixels (`images.read_image`), and what is measured of it."""
+    pixels = read_image(path)
+    return pixels, measure(path, pixels)
 
 
 def measure(path: Path, pixels: np.ndarray) -> Clue:

@@ -15,9 +15,9 @@ import numpy as np
 from tqdm import tqdm
 
 from covidxray.backbone import FEATURES, Recipe
-from covidxray.clues import Clue, measure
-from covidxray.images import read_image
+from covidxray.clues import Clue, look
 from covidxray.lungs import GRID, POOLS, Segmenter, attach, pool_three
+from covidxray.pipeline import ordered_map
 
 BATCH = 16  # images per forward pass: the rate no longer rises beyond, the memory does
 
@@ -70,9 +70,8 @@ def extract(
     clues: list[Clue] = []
 
     def every_view() -> Iterator[np.ndarray]:
-        for i, path in enumerate(paths):
-            image = read_image(path)
-            clues.append(measure(path, image))
+        for i, (image, clue) in enumerate(ordered_map(look, paths)):
+            clues.append(clue)
             yield image
             yield from (rotate(image, angle) for angle in angles[i])
 
@@ -96,12 +95,10 @@ def in_batches(
 ) -> Iterator[tuple[np.ndarray, ...]]:
     """Push images (224, 224, 3) through a model, a batch at a time: each one's outputs, in order.
 
-    A last, smaller batch is filled up: another shape would be compiled anew.
+    A last, smaller batch is not filled up: to trace another shape takes less than to compute it.
     """
     remaining = iter(images)
     while batch := list(islice(remaining, BATCH)):
-        filled = np.zeros((BATCH, *batch[0].shape), np.float32)
-        filled[: len(batch)] = batch
-        outputs = model.predict_on_batch(filled)
+        outputs = model.predict_on_batch(np.stack(batch).astype(np.float32))
         columns = outputs if isinstance(outputs, list | tuple) else [outputs]
-        yield from zip(*(np.asarray(column)[: len(batch)] for column in columns), strict=True)
+        yield from zip(*map(np.asarray, columns), strict=True)
