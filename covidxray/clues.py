@@ -1,5 +1,6 @@
 """What can be known of an X-ray without looking at the anatomy in it. No Keras here."""
 
+import json
 import math
 import re
 from collections.abc import Sequence
@@ -41,6 +42,16 @@ class Clue:
     histogram: np.ndarray
     file: Facts
     hash: np.ndarray
+
+    def arrays(self) -> dict[str, np.ndarray]:
+        """All of it by name, for a file."""
+        facts = np.frombuffer(json.dumps(self.file).encode(), np.uint8)
+        return {**vars(self), "file": facts}
+
+    @classmethod
+    def of(cls, arrays: dict[str, np.ndarray]) -> "Clue":
+        """The reverse of `arrays`."""
+        return cls(**{**arrays, "file": json.loads(arrays["file"].tobytes())})
 
 
 def look(path: Path) -> tuple[np.ndarray, Clue]:
