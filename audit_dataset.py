@@ -34,14 +34,15 @@ def main() -> None:
     from tqdm import tqdm
 
     from covidxray.audit import audit, format_audit
-    from covidxray.clues import measure
+    from covidxray.clues import look
     from covidxray.dataset import load_dataset
-    from covidxray.images import read_image
+    from covidxray.pipeline import ordered_map
 
     data = load_dataset(args.dataset, secrets.token_bytes(16))
     positive = data.index(args.positive)
     print(data)
-    clues = [measure(p, read_image(p)) for p in tqdm(data.paths, desc="reading", unit="image")]
+    seen = tqdm(ordered_map(look, data.paths), desc="reading", unit="image", total=len(data))
+    clues = [clue for _, clue in seen]
     info("fitting baselines...")
     rng = np.random.default_rng(args.seed)
     result = audit(data, clues, positive, rng)

@@ -31,9 +31,9 @@ def main() -> None:
     from tqdm import tqdm
 
     from covidxray.audit import audit
-    from covidxray.clues import measure
+    from covidxray.clues import look
     from covidxray.dataset import load_dataset
-    from covidxray.images import read_image
+    from covidxray.pipeline import ordered_map
     from covidxray.validation import describe, format_validation, validate
     from covidxray.where import NAMES, compare_pools, format_where
 
@@ -54,16 +54,17 @@ def main() -> None:
     clues = []
 
     def images():
-        for path in tqdm(data.paths, desc="VGG16", unit="image"):
-            pixels = read_image(path)
-            clues.append(measure(path, pixels))
+        for pixels, clue in ordered_map(look, data.paths):
+            clues.append(clue)
             yield pixels
 
     probabilities = np.empty((len(data), len(about.classes)))
     scores = {pool: np.empty(len(data)) for pool in NAMES}
     warnings, pairs = [], np.empty(len(data), bool)
     gallery = summary.Gallery(about.classes, positive)
-    for i, prediction in enumerate(classifier.predict(images())):
+    predictions = classifier.predict(images())
+    bar = tqdm(predictions, desc="VGG16", unit="image", total=len(data))
+    for i, prediction in enumerate(bar):
         probabilities[i] = prediction.probabilities
         warnings.append(prediction.warning)
         pairs[i] = prediction.found

@@ -7,20 +7,16 @@ X-rays as few as of their own (0.05 and 0.07): no warning is no promise (docs/me
 """
 
 import argparse
-import csv
-import json
 import os
 import sys
 from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
 
-from covidxray.cli import DISCLAIMER, info, make_parser, quiet_backend, run
+from covidxray.cli import DISCLAIMER, info, make_parser, printable, quiet_backend, run
 from covidxray.errors import InputError
-from covidxray.files import check_writable, whole_file
-
-COLUMNS = ("image", "class", "probability", "distance", "warning")
-COLUMNS += ("heat_in_lungs", "heat_in_centre", "heat_map")
+from covidxray.files import check_writable
+from covidxray.tables import open_tables
 
 
 def parse_arguments() -> argparse.Namespace:
@@ -43,6 +39,7 @@ def main() -> None:
     from tqdm import tqdm
 
     from covidxray.images import read_image, save_png
+    from covidxray.pipeline import ordered_map
 
     paths = find_images(args.images)
     taken = {path.resolve() for path in (args.model, *paths)}
@@ -62,8 +59,9 @@ def main() -> None:
         from covidxray.classifier import Classifier
         from covidxray.gradcam import central_share
         from covidxray.masks import share_inside
-        from covidxray.plots import outline, overlay
 
+        if args.explain:
+            from covidxray.plots import outline, overlay
         classifier = Classifier(args.model)
     about = classifier.about
 
@@ -74,16 +72,20 @@ def main() -> None:
         def show(line: str, file=sys.stdout) -> None:
             bar.write(printable(line), file=file)
 
+        def read(path: Path):
+            try:
+                return read_image(path)
+            except InputError as error:
+                return error
+
         def images() -> Iterator:
-            for path in paths:
-                try:
-                    image = read_image(path)
-                except InputError as error:
-                    show(f"error: {error}", sys.stderr)
+            for path, image in zip(paths, ordered_map(read, paths), strict=True):
+                if isinstance(image, InputError):
+                    show(f"error: {image}", sys.stderr)
+                    bar.update()
                 else:
                     good.append(path)
                     yield image
-                bar.update()
 
         show(f"{'image':<30}{'class':<12}P({about.positive})  warning")
         for i, prediction in enumerate(classifier.predict(images())):
@@ -103,6 +105,7 @@ def main() -> None:
             heat = [round(share, 4) if share == share else None for share in shares]
             cell = f"./{full}" if full[0] in "=+-@" else full  # a spreadsheet would calculate it
             write(cell, label, *numbers, prediction.warning, *heat, picture and str(picture))
+            bar.update()
     print(f"\nclass at the stored threshold, {about.threshold:.3f}\n{DISCLAIMER}")
     if bad := len(paths) - len(good):
         raise InputError(f"{bad} of {len(paths)} files could not be read; see the lines above")
@@ -120,32 +123,6 @@ def find_images(given: list[Path]) -> list[Path]:
     if not paths:
         raise InputError(f"{given[0]}: holds no images; give files or another folder")
     return paths
-
-
-def printable(text: str) -> str:
-    """One line that every terminal and encoding takes: other characters become escapes."""
-    return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in text)
-
-
-def open_tables(stack: ExitStack, csv_path: Path | None, json_path: Path | None):
-    """A function that writes a row to each table asked for; they are whole once `stack` closes."""
-    table, rows = None, []
-    if csv_path:
-        part = stack.enter_context(whole_file(csv_path))
-        table = csv.writer(stack.enter_context(part.open("w", newline="", encoding="utf-8")))
-        table.writerow(COLUMNS)
-    if json_path:
-        part = stack.enter_context(whole_file(json_path))
-        document = stack.enter_context(part.open("w", encoding="utf-8"))
-        stack.callback(json.dump, rows, document, indent=1)
-
-    def write(*cells) -> None:
-        if table:
-            table.writerow(["" if cell is None else cell for cell in cells])
-        if json_path:
-            rows.append(dict(zip(COLUMNS, cells, strict=True)))
-
-    return write
 
 
 if __name__ == "__main__":

@@ -1,56 +1,21 @@
 """Train a COVID-19 X-ray classifier on class folders and say how far it can be believed."""
 
-import argparse
 import secrets
-from pathlib import Path
 
 from covidxray import cli
-from covidxray.cli import DISCLAIMER, existing_folder, info, make_parser, number, quiet_backend
+from covidxray.cli import DISCLAIMER, info, quiet_backend
 from covidxray.errors import InputError
 from covidxray.files import check_writable, whole_file
-
-
-def parse_arguments() -> argparse.Namespace:
-    parser = make_parser(__doc__)
-    add = parser.add_argument
-    add("-d", "--dataset", required=True, type=existing_folder, help="folder of class folders")
-    more = "more images of a class, such as your own hospital's normals; may be given again"
-    add("--add", action="append", default=[], type=cli.class_folder, metavar="CLASS=DIR", help=more)
-    add("-p", "--plot", default="plot.png", type=Path, help="training curves to write")
-    add("-m", "--model", default="covid19.keras", type=Path, help="model to write")
-    add("--metrics", default="metrics.json", type=Path, help="every number printed, as JSON")
-    add("--report", type=Path, help="HTML report to write, one file; None: do not")
-    add("--positive", default="covid", metavar="CLASS", help="the class that sensitivity is of")
-    add("--weights", default="torchvision", help="ImageNet weights: torchvision, keras or a file")
-    recipe = "features and head: portable (the best at other hospitals) or tutorial"
-    add("--recipe", default="portable", choices=("portable", "tutorial"), help=recipe)
-    pools = "what the saved model looks at: the whole picture, or the lungs alone"
-    add("--pool", default="whole", choices=("whole", "lungs"), help=pools)
-    add("--views", default=0, type=number(int, at_least=0), help="random rotations of each image")
-    add("--rotation", default=15, type=number(float, at_least=0), help="largest angle, degrees")
-    add("--epochs", default=25, type=number(int, at_least=1), help="passes over the images")
-    add("--batch-size", default=8, type=number(int, at_least=1), help="images per step")
-    rate = "Adam's rate; None: the recipe's"
-    add("--lr", type=number(float, at_least=0, above=True), help=rate)
-    units = "hidden units of the head, 0: none; None: the recipe's"
-    add("--units", type=number(int, at_least=0), help=units)
-    drop = "dropout of the hidden units; None: the recipe's"
-    add("--dropout", type=number(float, at_least=0, below=1), help=drop)
-    size = number(float, at_least=0, above=True, below=1)
-    add("--test-size", default=0.2, type=size, help="share of each class held out")
-    add("--folds", default=5, type=number(int, at_least=2), help="of the cross-validation")
-    add("--repeats", default=20, type=number(int, at_least=0), help="of it; 0 skips it")
-    keep = "store the threshold that keeps this cross-validated sensitivity; None: 0.5"
-    add("--sensitivity", type=size, help=keep)
-    add("--fit-all", action="store_true", help="train the saved model on every image at the end")
-    precision = ("auto", "float32", "bfloat16")
-    add("--precision", default="auto", choices=precision, help="of VGG16 while training")
-    add("--seed", default=42, type=number(int, at_least=0), help="of everything random")
-    return parser.parse_args()
+from covidxray.options import parse_training
 
 
 def main() -> None:
-    args = parse_arguments()
+    args = parse_training(__doc__)
+    if args.cache_info:
+        from covidxray.cache import Cache
+
+        print(Cache(args.cache))
+        return
     for path in filter(None, (args.plot, args.model, args.metrics, args.report)):
         check_writable(path)
     if args.model.suffix != ".keras":
@@ -80,7 +45,8 @@ def main() -> None:
     with quiet_backend():
         from covidxray import head, plots, summary, training
         from covidxray.backbone import RECIPES, build_backbone, resolve_precision
-        from covidxray.features import extract
+        from covidxray.cache import Cache
+        from covidxray.features import Kept, depends_on, extract
         from covidxray.lungs import load_segmenter
 
         recipe, precision = RECIPES[args.recipe], resolve_precision(args.precision)
@@ -91,8 +57,11 @@ def main() -> None:
     # One stream for each purpose: changing one option leaves the others' random numbers alone.
     view_rng, fit_rng, all_rng, familiar_rng = np.random.default_rng(args.seed).spawn(4)
     turned = {"views": args.views, "rotation": args.rotation, "rng": view_rng}
-    segmenter = load_segmenter()
-    features = extract(backbone, recipe, segmenter, data.paths, **turned)
+    segmenter, kept = load_segmenter(), None
+    if args.cache:
+        depends = depends_on(weights, recipe, segmenter, precision)
+        kept = Kept(Cache(args.cache), [row.sha256 for row in data.rows], depends)
+    features = extract(backbone, recipe, segmenter, data.paths, kept=kept, **turned)
     views = features.views[args.pool]
     if dice := training.check_lungs(data, features):
         print(f"lungs found, against masks that came with the images: Dice {dice}")

@@ -14,7 +14,7 @@ from covidxray.errors import InputError
 from covidxray.familiarity import unlike_an_xray
 from covidxray.features import in_batches
 from covidxray.gradcam import heat_map
-from covidxray.lungs import POOLS, attach, pool_three
+from covidxray.lungs import POOLS, beside
 from covidxray.masks import enlarge, is_pair_of_lungs
 from covidxray.modelfile import load_model
 
@@ -59,13 +59,11 @@ class Classifier:
         self._recipe = RECIPES[self.about.recipe]
         self.positive = self.about.classes.index(self.about.positive)
         try:
-            logits = attach(self._head, self._beside.segmenter)
-            pools = pool_three(self._head, self._recipe, logits)
+            seen = beside(self._head, self._recipe, self._beside.segmenter)
             maps = self._head.get_layer(LAST).output
         except (ValueError, TypeError) as error:
             raise InputError(f"{path}: its parts do not fit together; train it again") from error
-        outputs = [self._head.output, *pools.values(), logits, maps]
-        self._model = keras.Model(self._head.input, outputs)
+        self._model = keras.Model(self._head.input, [self._head.output, *seen, maps])
 
     def predict(self, images: Iterable[np.ndarray]) -> Iterator[Prediction]:
         """Predict images, uint8 RGB (224, 224, 3), in order and as they come."""

@@ -60,14 +60,36 @@ def info(message: str) -> None:
     print(f"[INFO] {message}", file=sys.stderr, flush=True)
 
 
+def printable(text: str) -> str:
+    """One line that every terminal and encoding takes: other characters become escapes."""
+    return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in text)
+
+
+@contextmanager
+def _hidden(*names: str) -> Iterator[None]:
+    absent = [name for name in names if name not in sys.modules]
+    sys.modules.update(dict.fromkeys(absent))  # None: to import it fails
+    try:
+        yield
+    finally:
+        for name in absent:
+            del sys.modules[name]
+
+
 @contextmanager
 def quiet_backend() -> Iterator[None]:
-    """Drop what TensorFlow's C++ side writes to stderr while it starts, whatever one sets."""
+    """Start Keras: the block drops what TensorFlow's C++ side writes to stderr, whatever one sets.
+
+    Keras imports scikit-learn and Matplotlib, a third of its own time, if they are there, for parts
+    that are not used here. It starts without them; whoever needs them imports them after it.
+    """
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
     sys.stderr.flush()
     stderr, sink = os.dup(2), os.open(os.devnull, os.O_WRONLY)
     os.dup2(sink, 2)
     try:
+        with _hidden("sklearn", "matplotlib"):
+            import keras  # noqa: F401
         yield
     finally:
         os.dup2(stderr, 2)

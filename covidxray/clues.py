@@ -1,5 +1,6 @@
 """What can be known of an X-ray without looking at the anatomy in it. No Keras here."""
 
+import json
 import math
 import re
 from collections.abc import Sequence
@@ -10,7 +11,7 @@ import cv2
 import numpy as np
 from PIL import Image
 
-from covidxray.images import is_dicom, perceptual_hash
+from covidxray.images import is_dicom, perceptual_hash, read_image
 from covidxray.manifest import Row
 
 THUMBNAIL = 8  # pixels a side
@@ -41,6 +42,22 @@ class Clue:
     histogram: np.ndarray
     file: Facts
     hash: np.ndarray
+
+    def arrays(self) -> dict[str, np.ndarray]:
+        """All of it by name, for a file."""
+        facts = np.frombuffer(json.dumps(self.file).encode(), np.uint8)
+        return {**vars(self), "file": facts}
+
+    @classmethod
+    def of(cls, arrays: dict[str, np.ndarray]) -> "Clue":
+        """The reverse of `arrays`."""
+        return cls(**{**arrays, "file": json.loads(arrays["file"].tobytes())})
+
+
+def look(path: Path) -> tuple[np.ndarray, Clue]:
+    """An image's pixels (`images.read_image`), and what is measured of it."""
+    pixels = read_image(path)
+    return pixels, measure(path, pixels)
 
 
 def measure(path: Path, pixels: np.ndarray) -> Clue:

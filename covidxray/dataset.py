@@ -11,6 +11,7 @@ from covidxray.errors import InputError
 from covidxray.files import sha256_of
 from covidxray.images import is_dicom, list_images
 from covidxray.manifest import Row, mask_of, read_manifest
+from covidxray.pipeline import ordered_map
 from covidxray.splits import merge_duplicates
 
 
@@ -145,8 +146,7 @@ def load_dataset(
         absent = sorted(set(manifest) - {p.name for p in images})
         if absent:
             raise InputError(f"{folder / absent[0]}: is in the manifest but gone; build it again")
-        for path in images:
-            digest = sha256_of(path)
+        for path, digest in zip(images, ordered_map(sha256_of, images), strict=True):
             if path.name in manifest:
                 row = manifest[path.name]
                 patient = f"{row.source}\0{row.patient_id}" if row.patient_id else ""

@@ -5,7 +5,6 @@ No value of a tag reaches a message: what pydicom says or raises may quote a pat
 
 import logging
 import re
-import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -19,7 +18,7 @@ from pydicom.filereader import read_dataset, read_preamble
 from pydicom.pixels import apply_color_lut, pixel_array
 
 from covidxray.errors import InputError
-from covidxray.images import eight_bits
+from covidxray.images import eight_bits, strict_warnings
 
 logging.getLogger("pydicom").disabled = True  # it says what it warns of a second time
 
@@ -124,9 +123,7 @@ def read_pixels(path: Path) -> np.ndarray:
 
 @contextmanager
 def _nothing_quoted(path: Path) -> Iterator[None]:
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        warnings.simplefilter("error", Image.DecompressionBombWarning)
+    with strict_warnings:
         try:
             yield
         except InputError:

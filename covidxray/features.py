@@ -4,10 +4,15 @@ One pass gives three poolings of the same maps: of the whole picture, of the lun
 but the lungs (`lungs.pool_three`).
 """
 
-from collections.abc import Iterable, Iterator
+import hashlib
+import json
+from collections import deque
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from importlib.metadata import version
 from itertools import islice
 from pathlib import Path
+from typing import Any
 
 import cv2
 import keras
@@ -15,11 +20,18 @@ import numpy as np
 from tqdm import tqdm
 
 from covidxray.backbone import FEATURES, Recipe
-from covidxray.clues import Clue, measure
-from covidxray.images import read_image
-from covidxray.lungs import GRID, POOLS, Segmenter, attach, pool_three
+from covidxray.cache import Cache
+from covidxray.cli import info
+from covidxray.clues import Clue, look
+from covidxray.images import SIZE
+from covidxray.lungs import GRID, POOLS, Segmenter, attach, pool_three, to_arrays
+from covidxray.pipeline import ordered_map
+from covidxray.weights import Weights
 
 BATCH = 16  # images per forward pass: the rate no longer rises beyond, the memory does
+# What the features are made by, besides the backend.
+CODE = ("backbone.py", "clues.py", "dicom.py", "features.py", "images.py", "lungs.py")
+LIBRARIES = ("keras", "numpy", "opencv-python", "pillow", "pydicom", "python-gdcm", "imagehash")
 
 
 @dataclass(frozen=True)
@@ -46,6 +58,66 @@ def rotate(image: np.ndarray, degrees: float) -> np.ndarray:
     )
 
 
+@dataclass(frozen=True)
+class Seen:
+    """What is computed of one image: `views` (3, 1 + V, 512), `lungs` and `clue` as above."""
+
+    views: np.ndarray
+    lungs: np.ndarray
+    clue: Clue
+
+
+@dataclass(frozen=True)
+class Kept:
+    """What a cache holds of N images: their SHA-256 `digests`, and all else that it `depends` on
+    (`depends_on`)."""
+
+    cache: Cache
+    digests: list[str]
+    depends: dict[str, Any]
+
+    def key(self, i: int, angles: np.ndarray) -> str:
+        """An entry's key: image `i` in these rotations."""
+        parts = {**self.depends, "image": self.digests[i], "angles": angles.tolist()}
+        return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
+
+    def get(self, i: int, angles: np.ndarray) -> Seen | None:
+        """What is kept of image `i`; None if nothing is."""
+        arrays = self.cache.get(self.key(i, angles))
+        if arrays is None:
+            return None
+        return Seen(arrays.pop("views"), arrays.pop("lungs"), Clue.of(arrays))
+
+    def put(self, i: int, angles: np.ndarray, seen: Seen) -> None:
+        """Keep what was computed of image `i`."""
+        arrays = {"views": seen.views, "lungs": seen.lungs, **seen.clue.arrays()}
+        self.cache.put(self.key(i, angles), arrays)
+
+
+def depends_on(
+    weights: Weights, recipe: Recipe, segmenter: Segmenter, precision: str
+) -> dict[str, Any]:
+    """What the features of an image depend on, but for the image and its rotations.
+
+    This program's own part in it is told by its source, so that no change can be forgotten.
+    """
+    code, lungs = hashlib.sha256(), hashlib.sha256()
+    for name in CODE:
+        code.update(Path(__file__).with_name(name).read_bytes())
+    for name, array in to_arrays(segmenter).items():
+        lungs.update(f"{name}{array.dtype.str}{array.shape}".encode() + array.tobytes())
+    backend = keras.backend.backend()
+    return {
+        "code": code.hexdigest(),
+        "versions": {name: version(name) for name in (*LIBRARIES, backend)},
+        "weights": weights.sha256,
+        "recipe": [recipe.block, recipe.pooled, recipe.power],
+        "segmenter": lungs.hexdigest(),
+        "precision": precision,
+        "size": SIZE,
+    }
+
+
 def extract(
     backbone: keras.Model,
     recipe: Recipe,
@@ -55,6 +127,7 @@ def extract(
     views: int,
     rotation: float,
     rng: np.random.Generator,
+    kept: Kept | None = None,
 ) -> Features:
     """Features of every image, clean and in `views` random rotations.
 
@@ -62,33 +135,62 @@ def extract(
         backbone: of this recipe, images (n, 224, 224, 3) -> (n, 512).
         rotation: largest angle, in degrees, to either side.
         rng: draws the angles.
+        kept: what need not be computed; the rest is added.
 
     Raises:
         InputError: an image cannot be decoded.
     """
     angles = rng.uniform(-rotation, rotation, size=(len(paths), views))
-    clues: list[Clue] = []
-
-    def every_view() -> Iterator[np.ndarray]:
-        for i, path in enumerate(paths):
-            image = read_image(path)
-            clues.append(measure(path, image))
-            yield image
-            yield from (rotate(image, angle) for angle in angles[i])
-
-    logits = attach(backbone, segmenter)
-    pools = pool_three(backbone, recipe, logits)
-    model = keras.Model(backbone.input, [*pools.values(), logits])
     features = np.empty((len(POOLS), len(paths), 1 + views, FEATURES), np.float32)
     lungs = np.empty((len(paths), GRID, GRID), np.float32)
-    with tqdm(total=len(paths) * (1 + views), desc="VGG16", unit="view") as bar:
-        for k, (*vectors, found) in enumerate(in_batches(model, every_view())):
-            image, view = divmod(k, 1 + views)
-            features[:, image, view] = vectors
-            if view == 0:
-                lungs[image] = found
-            bar.update()
+    clues: list = [None] * len(paths)
+
+    def fill(i: int, seen: Seen) -> None:
+        features[:, i], lungs[i], clues[i] = seen.views, seen.lungs, seen.clue
+
+    missing = []
+    for i in range(len(paths)):
+        if seen := kept and kept.get(i, angles[i]):
+            fill(i, seen)
+        else:
+            missing.append(i)
+    if len(missing) < len(paths):
+        info(f"{len(paths) - len(missing)} of {len(paths)} images are in the cache")
+    if missing:
+        logits = attach(backbone, segmenter)
+        pools = pool_three(backbone, recipe, logits)
+        model = keras.Model(backbone.input, [*pools.values(), logits])
+        computed = compute(model, [paths[i] for i in missing], angles[missing])
+        for i, seen in zip(missing, computed, strict=True):
+            fill(i, seen)
+            if kept:
+                kept.put(i, angles[i], seen)
     return Features(dict(zip(POOLS, features, strict=True)), lungs, clues)
+
+
+def compute(model: keras.Model, paths: Sequence[Path], angles: np.ndarray) -> Iterator[Seen]:
+    """Push every image through a model, clean and rotated by `angles` (N, V), in order.
+
+    Args:
+        model: images -> features (n, 512) of every pooling, then the lungs' logits.
+    """
+    clues: deque[Clue] = deque()
+
+    def look_at(item: tuple[Path, np.ndarray]) -> tuple[list[np.ndarray], Clue]:
+        pixels, clue = look(item[0])
+        return [pixels, *(rotate(pixels, angle) for angle in item[1])], clue
+
+    def every_view() -> Iterator[np.ndarray]:
+        for images, clue in ordered_map(look_at, zip(paths, angles, strict=True)):
+            clues.append(clue)
+            yield from images
+
+    total = angles.size + len(paths)
+    bar = tqdm(in_batches(model, every_view()), total=total, desc="VGG16", unit="view")
+    outputs = iter(bar)
+    while views := list(islice(outputs, 1 + angles.shape[1])):
+        *vectors, lungs = (np.stack(column) for column in zip(*views, strict=True))
+        yield Seen(np.stack(vectors), lungs[0], clues.popleft())
 
 
 def in_batches(
@@ -96,12 +198,10 @@ def in_batches(
 ) -> Iterator[tuple[np.ndarray, ...]]:
     """Push images (224, 224, 3) through a model, a batch at a time: each one's outputs, in order.
 
-    A last, smaller batch is filled up: another shape would be compiled anew.
+    A last, smaller batch is not filled up: to trace another shape takes less than to compute it.
     """
     remaining = iter(images)
     while batch := list(islice(remaining, BATCH)):
-        filled = np.zeros((BATCH, *batch[0].shape), np.float32)
-        filled[: len(batch)] = batch
-        outputs = model.predict_on_batch(filled)
+        outputs = model.predict_on_batch(np.stack(batch).astype(np.float32))
         columns = outputs if isinstance(outputs, list | tuple) else [outputs]
-        yield from zip(*(np.asarray(column)[: len(batch)] for column in columns), strict=True)
+        yield from zip(*map(np.asarray, columns), strict=True)

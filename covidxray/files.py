@@ -6,7 +6,15 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+import platformdirs
+
 from covidxray.errors import InputError
+
+
+def cache_folder() -> Path:
+    """The user's cache folder for this program, or what COVIDXRAY_CACHE names."""
+    default = platformdirs.user_cache_path("covidxray", appauthor=False)
+    return Path(os.environ.get("COVIDXRAY_CACHE") or default)
 
 
 def sha256_of(path: Path) -> str:

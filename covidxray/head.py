@@ -127,7 +127,7 @@ def fit_heads(
     stack.compile(
         optimizer=keras.optimizers.Adam(options.learning_rate),
         loss=keras.losses.SparseCategoricalCrossentropy(reduction="sum"),
-        weighted_metrics=["accuracy"],
+        weighted_metrics=None if validation is None else ["accuracy"],
         jit_compile=False,  # compiling takes longer than the training
     )
     steps = -(-max(len(indices) for indices in train) // options.batch_size)

@@ -1,6 +1,7 @@
 """Any image file -> uint8 RGB (224, 224, 3)."""
 
 import re
+import threading
 import warnings
 from pathlib import Path
 
@@ -25,6 +26,34 @@ BARE_DICOM = re.compile(
 # One picture at another size and JPEG quality differs in at most 8 of the 256 bits of its hash, the
 # pictures of two patients in at least 44 (benchmarks/duplicate_distance.py, 599 real radiographs).
 DUPLICATE_BITS = 24
+
+
+class _Strict:
+    """While any thread decodes, nothing warns but that a picture is too big, which is an error.
+
+    The filters belong to the process: were each thread to set them back, one would undo another's.
+    """
+
+    def __init__(self):
+        self._lock, self._inside = threading.Lock(), 0
+
+    def __enter__(self) -> None:
+        with self._lock:
+            if not self._inside:
+                self._filters = warnings.catch_warnings()
+                self._filters.__enter__()
+                warnings.simplefilter("ignore")
+                warnings.simplefilter("error", Image.DecompressionBombWarning)
+            self._inside += 1
+
+    def __exit__(self, *error) -> None:
+        with self._lock:
+            self._inside -= 1
+            if not self._inside:
+                self._filters.__exit__(*error)
+
+
+strict_warnings = _Strict()
 
 
 def list_images(folder: Path, recursive: bool = False) -> list[Path]:
@@ -80,17 +109,16 @@ def read_image(path: Path, size: int = SIZE) -> np.ndarray:
         pixels = _decode(path)
     shrink = pixels.shape[0] >= size and pixels.shape[1] >= size
     interpolation = cv2.INTER_AREA if shrink else cv2.INTER_LINEAR
-    return cv2.resize(pixels, (size, size), interpolation=interpolation)
+    small = cv2.resize(pixels, (size, size), interpolation=interpolation)
+    return cv2.cvtColor(small, cv2.COLOR_GRAY2RGB) if small.ndim == 2 else small
 
 
 def _decode(path: Path) -> np.ndarray:
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("error", Image.DecompressionBombWarning)
-            with Image.open(path) as image:
-                image.load()
-                image = ImageOps.exif_transpose(image)
-                return _eight_bit_rgb(image)
+        with strict_warnings, Image.open(path) as image:
+            image.load()
+            ImageOps.exif_transpose(image, in_place=True)
+            return _eight_bits(image)
     except PermissionError as error:
         raise InputError(f"{path}: may not be read; change its permissions") from error
     except (OSError, ValueError, SyntaxError, MemoryError, Image.DecompressionBombError) as error:
@@ -99,15 +127,16 @@ def _decode(path: Path) -> np.ndarray:
         raise InputError(f"{path}: has too many pixels; scale it down") from error
 
 
-def _eight_bit_rgb(image: Image.Image) -> np.ndarray:
+def _eight_bits(image: Image.Image) -> np.ndarray:
+    """uint8 RGB (H, W, 3), or (H, W) of a grey image: a third of the work until it is small."""
     if image.mode[0] in "IF":  # 16-bit and 32-bit grey, which Pillow would clip at 255
         grey = np.asarray(image, dtype=np.float64)
-        return np.repeat(eight_bits(grey, grey.min(), grey.max())[..., None], 3, axis=2)
+        return eight_bits(grey, grey.min(), grey.max())
     if "A" in image.getbands() or "transparency" in image.info:
         image = image.convert("RGBA")
         ground = Image.new("RGBA", image.size, "black")
         image = Image.alpha_composite(ground, image)
-    return np.asarray(image.convert("RGB"))
+    return np.asarray(image if image.mode in ("L", "RGB") else image.convert("RGB"))
 
 
 def eight_bits(values: np.ndarray, low: float, high: float) -> np.ndarray:

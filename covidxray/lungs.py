@@ -111,6 +111,22 @@ def attach(backbone: keras.Model, segmenter: Segmenter) -> keras.KerasTensor:
     return logits
 
 
+def beside(model: keras.Model, recipe: Recipe, segmenter: Segmenter) -> list[keras.KerasTensor]:
+    """`pool_three` of a loaded model, then its logits, made in a graph of their own.
+
+    Keras numbers operations anew in every process, and a loaded model brings its numbers along: in
+    one graph, two operations could have one name.
+    """
+    names = {layer.name for layer in model.layers}
+    names &= {LAST, MAPS, LOGITS, *(name for name, _ in TAPS)}
+    taps = {name: model.get_layer(name).output for name in sorted(names)}
+    inputs = [keras.Input(tap.shape[1:], dtype=tap.dtype, name=name) for name, tap in taps.items()]
+    stand_in = keras.Model(inputs, inputs)
+    logits = attach(stand_in, segmenter)
+    outputs = [*pool_three(stand_in, recipe, logits).values(), logits]
+    return keras.Model(inputs, outputs, name="beside")(list(taps.values()))
+
+
 def pool_three(
     backbone: keras.Model, recipe: Recipe, logits: keras.KerasTensor
 ) -> dict[str, keras.KerasTensor]:

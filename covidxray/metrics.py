@@ -5,8 +5,6 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 from scipy.special import betaincinv, expit, logit, ndtri
-from scipy.stats import rankdata
-from sklearn.metrics import classification_report, confusion_matrix
 
 Z = float(ndtri(0.975))
 
@@ -138,6 +136,8 @@ def auc_difference(
 
 def _area(y_true: np.ndarray, y_score: np.ndarray, groups: np.ndarray) -> tuple[float, np.ndarray]:
     """The area, and each patient's part in its error: their squares sum to the variance."""
+    from scipy.stats import rankdata  # slow to import; prediction does without
+
     scores = np.atleast_2d(y_score)
     positive, negative = np.flatnonzero(y_true), np.flatnonzero(~y_true)
     placement = np.zeros(len(y_true))  # share of the other class that an image is in order with
@@ -211,6 +211,8 @@ def evaluate(
 
     Intervals are exact where each patient has one image, and count patients where not.
     """
+    from sklearn.metrics import classification_report, confusion_matrix  # slow, as scipy.stats is
+
     labels = range(len(classes))
     is_positive = y_true == positive
     return Evaluation(

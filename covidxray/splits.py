@@ -4,7 +4,6 @@ import warnings
 from collections.abc import Iterator
 
 import numpy as np
-from sklearn.model_selection import StratifiedGroupKFold
 
 from covidxray.errors import InputError
 from covidxray.images import DUPLICATE_BITS, hash_distance
@@ -78,6 +77,8 @@ def repeated_folds(
     labels: np.ndarray, groups: np.ndarray, folds: int, repeats: int, rng: np.random.Generator
 ) -> Iterator[tuple[int, np.ndarray, np.ndarray]]:
     """Yield (repeat, training indices, test indices) of a repeated StratifiedGroupKFold."""
+    from sklearn.model_selection import StratifiedGroupKFold  # slow; prediction does without
+
     for repeat in range(repeats):
         splitter = StratifiedGroupKFold(folds, shuffle=True, random_state=int(rng.integers(2**31)))
         with warnings.catch_warnings():

@@ -26,6 +26,7 @@ from covidxray.head import (
 )
 from covidxray.images import read_image
 from covidxray.lungs import Segmenter, attach, pool_three
+from covidxray.pipeline import ordered_map
 from covidxray.plots import Scored
 from covidxray.where import NAMES, Where, compare_pools, format_where
 
@@ -235,7 +236,7 @@ def write_report(path: Path, run: Run, model: Path) -> None:
     classifier = Classifier(model)
     gallery = summary.Gallery(data.classes, run.positive)
     unseen = [i for i in once.test if data.rows[i].sha256 not in classifier.about.trained_on]
-    images = (read_image(data.paths[i]) for i in unseen)
+    images = ordered_map(read_image, [data.paths[i] for i in unseen])
     for i, prediction in zip(unseen, classifier.predict(images), strict=True):
         gallery.add(data.names([i])[0], data.labels[i], prediction)
     truth = data.labels[once.test] == run.positive

@@ -19,11 +19,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-import platformdirs
 
 from covidxray.cli import info
 from covidxray.errors import InputError
-from covidxray.files import sha256_of, whole_file
+from covidxray.files import cache_folder, sha256_of, whole_file
 
 SHIM = Path(__file__).resolve().parent / "pip_shim"
 LAYERS = 13
@@ -72,12 +71,6 @@ class Weights:
         for array in [*self.kernels, *self.biases, self.mean, self.std]:
             digest.update(np.ascontiguousarray(array, dtype="<f4").tobytes())
         return digest.hexdigest()
-
-
-def cache_folder() -> Path:
-    """The user's cache folder for this program, or what COVIDXRAY_CACHE names."""
-    default = platformdirs.user_cache_path("covidxray", appauthor=False)
-    return Path(os.environ.get("COVIDXRAY_CACHE") or default)
 
 
 def load_weights(name: str = "torchvision") -> Weights:

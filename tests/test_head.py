@@ -12,8 +12,10 @@ from covidxray.backbone import FEATURES, RECIPES, build_backbone, native_bfloat1
 from covidxray.features import extract, rotate
 from covidxray.images import read_image
 from covidxray.lungs import load_segmenter
+from covidxray.metrics import score_repeats
 from covidxray.splits import repeated_folds
 from covidxray.weights import load_weights
+from make_demo_dataset import draw_class
 
 PLAIN = head.HeadOptions(units=8, dropout=0.0, epochs=10, learning_rate=0.01)
 LINEAR = head.HeadOptions(units=0, dropout=0.0, l2=0.1, epochs=10, learning_rate=0.01)
@@ -177,6 +179,33 @@ def test_bfloat16_features_differ_by_less_than_2_percent(weights, images, recipe
     _, exact = features_of(weights, recipe, "float32", images)
     _, fast = features_of(weights, recipe, "bfloat16", images)
     assert np.linalg.norm(fast - exact) < 0.02 * np.linalg.norm(exact)
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not native_bfloat16(), reason="this CPU does not compute bfloat16 natively")
+def test_bfloat16_changes_one_class_in_a_hundred_at_most_and_hardly_the_auc(weights, tmp_path):
+    paths, labels, patients = [], [], []
+    for label, name in enumerate(("covid", "normal")):
+        drawn = draw_class(np.random.default_rng(label), 50, 256, diseased=name == "covid")
+        for row, content in drawn:
+            paths.append(tmp_path / row.filename)
+            paths[-1].write_bytes(content)
+            labels.append(label)
+            patients.append(row.patient_id)
+    labels, groups = np.array(labels), np.unique(patients, return_inverse=True)[1]
+    folds = list(repeated_folds(labels, groups, 5, 4, np.random.default_rng(0)))
+    options = head.options_for(RECIPES["portable"], None, None, 25, 8, None)
+    called, areas = [], []
+    for precision in ("float32", "bfloat16"):
+        _, views = features_of(weights, "portable", precision, paths, views=0)
+        rng = np.random.default_rng(1)
+        found, fit = head.cross_validate({"whole": views}, labels, folds, options, rng)
+        probabilities = found["whole"]
+        scores = score_repeats(labels, probabilities, fit, groups, 0)
+        called.append(probabilities.argmax(axis=2))
+        areas.append(scores.auc.value)
+    assert (called[0] == called[1]).mean(axis=1).min() >= 0.99
+    assert abs(areas[0] - areas[1]) < 0.005
 
 
 @pytest.mark.slow

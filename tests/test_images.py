@@ -87,3 +87,13 @@ def test_images_are_found_by_extension_and_dicom_by_content(tree):
 def test_images_below_are_found_on_demand_but_not_hidden_ones(tree):
     more = set(list_images(tree, recursive=True)) - set(list_images(tree))
     assert more == {tree / "below" / "x.png"}
+
+
+@pytest.mark.parametrize("size", [(300, 260), (448, 448), (1000, 231), (100, 90)])
+def test_a_grey_picture_becomes_what_its_copy_in_colour_becomes(tmp_path, size):
+    grey = np.random.default_rng(0).integers(0, 256, size, dtype=np.uint8)
+    Image.fromarray(grey).save(tmp_path / "grey.png")
+    Image.fromarray(grey).convert("RGB").save(tmp_path / "rgb.png")
+    np.testing.assert_array_equal(
+        read_image(tmp_path / "grey.png"), read_image(tmp_path / "rgb.png")
+    )

@@ -1,0 +1,39 @@
+"""Work that runs beside the forward pass: a few threads, results in order, a bounded look-ahead.
+
+Decoders, OpenCV, hashing and the backend let other threads run while they work, so threads are
+enough; processes would each import all of it again.
+"""
+
+import os
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from typing import TypeVar
+
+Item, Result = TypeVar("Item"), TypeVar("Result")
+THREADS = min(4, os.cpu_count() or 1)
+AHEAD = 32  # results that wait to be taken: two batches
+
+
+def ordered_map(
+    function: Callable[[Item], Result],
+    items: Iterable[Item],
+    threads: int = THREADS,
+    ahead: int = AHEAD,
+) -> Iterator[Result]:
+    """`map` in threads: no more than `ahead` items are begun before the first result is taken.
+
+    An item's exception is raised where its result would be. Whatever ends the iteration, that or
+    Ctrl-C or the generator being closed, nothing more is begun, and the threads have ended.
+    """
+    waiting: deque[Future[Result]] = deque()
+    pool = ThreadPoolExecutor(threads, thread_name_prefix="pipeline")
+    try:
+        for item in items:
+            waiting.append(pool.submit(function, item))
+            if len(waiting) >= ahead:
+                yield waiting.popleft().result()
+        while waiting:
+            yield waiting.popleft().result()
+    finally:
+        pool.shutdown(cancel_futures=True)

@@ -1,0 +1,269 @@
+"""What is kept is what was computed: found again bit by bit, bounded, and never trusted blindly."""
+
+import os
+import subprocess
+import sys
+from dataclasses import replace
+from itertools import pairwise
+
+import keras
+import numpy as np
+import pytest
+from conftest import ROOT
+
+from covidxray import features
+from covidxray.backbone import RECIPES, build_backbone
+from covidxray.cache import Cache
+from covidxray.files import sha256_of
+from covidxray.lungs import load_segmenter
+from covidxray.weights import Weights
+
+ENTRY = {"a": np.arange(300, dtype=np.float32), "b": np.array([2**63], np.uint64)}
+
+
+def key(i):
+    return f"{i * 7919 % 256:02x}{i:08x}"
+
+
+def same(a, b):
+    return a.keys() == b.keys() and all(
+        a[name].dtype == b[name].dtype and np.array_equal(a[name], b[name]) for name in a
+    )
+
+
+def places(cache):
+    return sorted(path for path in cache.folder.rglob("*") if path.is_file())
+
+
+def test_an_entry_comes_back_as_it_was(tmp_path):
+    cache = Cache(tmp_path / "new" / "folder")
+    assert cache.get(key(1)) is None
+    cache.put(key(1), ENTRY)
+    assert same(cache.get(key(1)), ENTRY)
+    assert cache.get(key(2)) is None
+    assert str(cache).startswith(f"{cache.folder}: 1 images, ")
+
+
+DAMAGE = {
+    "cut short": lambda content: content[:-9],
+    "a bit flipped": lambda content: content[:-40] + bytes([content[-40] ^ 1]) + content[-39:],
+    "empty": lambda content: b"",
+    "no such file": lambda content: b"x" * 500,
+}
+
+
+@pytest.mark.parametrize("kind", [*DAMAGE, "of another image"])
+def test_what_is_damaged_is_none_and_said_once(tmp_path, capsys, kind):
+    cache = Cache(tmp_path)
+    for i in range(4):
+        cache.put(key(i), ENTRY)
+    *damaged, other = places(cache)
+    for path in damaged:
+        change = DAMAGE.get(kind, lambda _: other.read_bytes())
+        path.write_bytes(change(path.read_bytes()))
+    assert [cache.get(path.stem) for path in damaged] == [None] * 3
+    assert capsys.readouterr().err.count("is damaged") == 1
+    cache.put(damaged[0].stem, ENTRY)
+    assert same(cache.get(damaged[0].stem), ENTRY)
+
+
+def test_the_bound_holds_and_the_least_recently_used_go_first(tmp_path):
+    cache = Cache(tmp_path, limit=100_000)
+    for i in range(60):  # some 1.5 KB each
+        cache.put(key(i), ENTRY)
+    for age, path in enumerate(places(cache)):
+        os.utime(path, (1000 + age, 1000 + age))
+    assert cache.get(key(3))  # used again
+    again = Cache(tmp_path, limit=100_000)
+    for i in range(60, 90):
+        again.put(key(i), ENTRY)
+        assert sum(path.stat().st_size for path in places(cache)) <= 100_000
+    assert again.get(key(3)) and again.get(key(89))
+    gone = [i for i in range(60) if not again.get(key(i))]
+    assert 20 < len(gone) < 60
+
+
+def test_a_folder_that_cannot_be_made_is_said_once_and_no_error(tmp_path, capsys):
+    (tmp_path / "file").write_text("in the way")
+    cache = Cache(tmp_path / "file")
+    cache.put(key(1), ENTRY)
+    cache.put(key(2), ENTRY)
+    assert cache.get(key(1)) is None
+    assert capsys.readouterr().err.count("not kept") == 1
+
+
+def test_runs_that_share_a_folder_or_are_killed_leave_only_whole_entries(tmp_path):
+    program = f"""
+import sys; sys.path.insert(0, {str(ROOT)!r})
+from pathlib import Path
+import numpy as np
+from covidxray.cache import Cache
+cache = Cache(Path({str(tmp_path)!r}), limit=300_000)
+print("on", flush=True)
+for turn in range(int(sys.argv[1])):
+    for i in range(150):
+        found = cache.get(f"{{i % 8:02x}}{{i}}")
+        assert found is None or (found["a"] == i).all()
+        cache.put(f"{{i % 8:02x}}{{i}}", {{"a": np.full(700, i)}})
+"""
+    command = [sys.executable, "-c", program]
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+    killed = subprocess.Popen([*command, "1000000"], **pipes)
+    killed.stdout.readline()
+    runs = [subprocess.Popen([*command, "4"], **pipes) for _ in range(2)]
+    runs[0].stdout.readline()
+    killed.kill()
+    killed.communicate()
+    for run in runs:
+        _, said = run.communicate()
+        assert run.returncode == 0, said
+        assert said == ""  # no damage was met
+    cache = Cache(tmp_path)
+    whole = [cache.get(path.stem) for path in places(cache) if path.name[0] != "."]
+    assert whole and all(whole)
+
+
+@pytest.fixture(scope="module")
+def weights():
+    """VGG16 with random kernels: as deep and as wide, and at hand everywhere."""
+    rng = np.random.default_rng(0)
+    widths = [3, 64, 64, 128, 128, 256, 256, 256, 512, 512, 512, 512, 512, 512]
+    kernels = [
+        rng.normal(0, (2 / (9 * a)) ** 0.5, (3, 3, a, b)).astype(np.float32)
+        for a, b in pairwise(widths)
+    ]
+    biases = [np.zeros(b, np.float32) for b in widths[1:]]
+    return Weights("random", kernels, biases, np.full(3, 120, np.float32), np.ones(3, np.float32))
+
+
+RECIPE = RECIPES["portable"]
+
+
+@pytest.fixture
+def job(weights, tmp_path, picture, monkeypatch):
+    """A function that extracts some of five images through a cache, and counts what it does."""
+    paths = [tmp_path / f"{i}.png" for i in range(5)]
+    for i, path in enumerate(paths):
+        path.write_bytes(picture(i))
+    backbone, segmenter = build_backbone(weights, RECIPE), load_segmenter()
+    done = {"decoded": 0, "views": 0}
+    look, predict = features.look, keras.Model.predict_on_batch
+
+    def counting_look(path):
+        done["decoded"] += 1
+        return look(path)
+
+    def counting_predict(model, batch):
+        done["views"] += len(batch)
+        return predict(model, batch)
+
+    monkeypatch.setattr(features, "look", counting_look)
+    monkeypatch.setattr(keras.Model, "predict_on_batch", counting_predict)
+
+    def run(which=range(5), cached=True, views=1):
+        done.update(decoded=0, views=0)
+        chosen = [paths[i] for i in which]
+        depends = features.depends_on(weights, RECIPE, segmenter, "float32")
+        cache = Cache(tmp_path / "cache")
+        kept = features.Kept(cache, [sha256_of(path) for path in chosen], depends)
+        turned = {"views": views, "rotation": 15, "rng": np.random.default_rng(3)}
+        made = backbone, RECIPE, segmenter
+        found = features.extract(*made, chosen, kept=kept if cached else None, **turned)
+        return found, (done["decoded"], done["views"])
+
+    return run
+
+
+def assert_same(a, b):
+    for pool in a.views:
+        np.testing.assert_array_equal(a.views[pool], b.views[pool])
+    np.testing.assert_array_equal(a.lungs, b.lungs)
+    for one, other in zip(a.clues, b.clues, strict=True):
+        assert one.file == other.file
+        assert same(one.arrays(), other.arrays())
+
+
+@pytest.mark.slow
+def test_a_second_run_computes_none_and_finds_the_same_bits(job, capsys):
+    fresh, did = job(cached=False)
+    assert did == (5, 10)
+    first, did = job([0, 1, 2])
+    assert did == (3, 6)
+    second, did = job()
+    assert did == (2, 4)
+    assert "3 of 5 images are in the cache" in capsys.readouterr().err
+    third, did = job()
+    assert did == (0, 0)
+    assert_same(second, fresh)
+    assert_same(third, fresh)
+    np.testing.assert_array_equal(first.lungs, fresh.lungs[:3])
+
+
+@pytest.mark.slow
+def test_a_damaged_entry_alone_is_computed_again(job, tmp_path, capsys):
+    fresh, _ = job(views=0)
+    path = next((tmp_path / "cache").rglob("*.safetensors"))
+    path.write_bytes(path.read_bytes()[:-1])
+    found, did = job(views=0)
+    assert did == (1, 1)
+    assert_same(found, fresh)
+    assert capsys.readouterr().err.count("is damaged") == 1
+    assert job(views=0)[1] == (0, 0)
+
+
+def test_an_entry_depends_on_all_that_determines_it(weights, tmp_path, monkeypatch):
+    segmenter = load_segmenter()
+    made = weights, RECIPE, segmenter, "float32"
+    still = np.zeros(1)
+
+    def key_of(weights, recipe, segmenter, precision, digest="00", angles=still):
+        depends = features.depends_on(weights, recipe, segmenter, precision)
+        return features.Kept(Cache(tmp_path), [digest], depends).key(0, angles)
+
+    keys = {key_of(*made), key_of(*made)}
+    assert len(keys) == 1
+    other = replace(weights, biases=[*weights.biases[:-1], weights.biases[-1] + 1])
+    keys.add(key_of(other, *made[1:]))
+    keys.add(key_of(weights, replace(RECIPE, power=1), segmenter, "float32"))
+    moved = replace(segmenter, mean=segmenter.mean + 1)
+    keys.add(key_of(weights, RECIPE, moved, "float32"))
+    keys.add(key_of(weights, RECIPE, segmenter, "bfloat16"))
+    keys.add(key_of(*made, digest="01"))
+    keys.add(key_of(*made, angles=still + 1e-12))
+    keys.add(key_of(*made, angles=np.zeros(0)))
+    with monkeypatch.context() as patch:
+        patch.setattr(features, "version", lambda name: "2" if name == "pillow" else "1")
+        keys.add(key_of(*made))
+        patch.setattr(features, "version", lambda name: "1")
+        keys.add(key_of(*made))
+    with monkeypatch.context() as patch:
+        patch.setattr(features, "SIZE", 225)
+        keys.add(key_of(*made))
+        patch.setattr(features, "CODE", features.CODE[:-1])
+        keys.add(key_of(*made))
+    assert len(keys) == 12
+    head_only = replace(RECIPE, units=99, l2=5.0)  # the head is not part of it
+    assert key_of(weights, head_only, segmenter, "float32") in keys
+
+
+def test_cache_info_needs_no_data_set(script, tmp_path):
+    Cache(tmp_path / "c").put(key(1), ENTRY)
+    done = script("train_covid19.py", "--cache-info", "--cache", tmp_path / "c")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout == f"{tmp_path / 'c'}: 1 images, 0.0 MB of 2000 MB\n"
+    assert script("train_covid19.py").returncode == 2
+    assert script("train_covid19.py", "--cache-info", "--no-cache").returncode == 2
+
+
+@pytest.mark.slow
+def test_a_model_that_a_second_run_saves_predicts_what_the_first_does(trained, script, tmp_path):
+    drawings = trained[1]
+    quick = ("-d", drawings, "--folds", 2, "--repeats", 0, "--cache", "kept")
+    runs = [script("train_covid19.py", *quick, "-m", f"{i}.keras", cwd=tmp_path) for i in (1, 2)]
+    assert "12 of 12 images are in the cache" in runs[1].stderr
+    assert "in the cache" not in runs[0].stderr
+    said = [
+        script("predict_covid19.py", "-m", f"{i}.keras", drawings, cwd=tmp_path) for i in (1, 2)
+    ]
+    assert [done.returncode for done in said] == [0, 0], said[1].stderr
+    assert said[0].stdout == said[1].stdout
