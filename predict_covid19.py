@@ -11,13 +11,13 @@ import csv
 import json
 import os
 import sys
-from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
 
-from covidxray.cli import DISCLAIMER, info, make_parser, quiet_backend, run
+from covidxray import cli
+from covidxray.cli import DISCLAIMER, info, make_parser, quiet_backend
 from covidxray.errors import InputError
-from covidxray.files import check_writable, whole_file
+from covidxray.files import check_writable, is_remote, whole_file
 
 COLUMNS = ("image", "class", "probability", "distance", "warning")
 COLUMNS += ("heat_in_lungs", "heat_in_centre", "heat_map")
@@ -27,11 +27,12 @@ def parse_arguments() -> argparse.Namespace:
     parser = make_parser(__doc__)
     add = parser.add_argument
     add("-m", "--model", required=True, type=Path, help="model that train_covid19.py wrote")
-    add("images", nargs="+", type=Path, metavar="IMAGE", help="files, or folders to search")
+    add("images", nargs="+", type=cli.place, metavar="IMAGE", help="files, or folders to search")
     add("--csv", type=Path, metavar="FILE", help="the table as CSV; None: do not write it")
     add("--json", type=Path, metavar="FILE", help="the table as JSON; None: do not write it")
     explain = "folder for heat maps (Grad-CAM) of what speaks for the class; None: do not write"
     add("--explain", type=Path, metavar="DIR", help=explain)
+    cli.add_engine(parser)
     return parser.parse_args()
 
 
@@ -42,7 +43,7 @@ def main() -> None:
 
     from tqdm import tqdm
 
-    from covidxray.images import read_image, save_png
+    from covidxray.images import save_png
 
     paths = find_images(args.images)
     taken = {path.resolve() for path in (args.model, *paths)}
@@ -57,6 +58,7 @@ def main() -> None:
             raise InputError(f"{args.explain}: cannot be made ({error.strerror})") from error
         check_writable(args.explain / "heat.png")
 
+    engine = cli.open_engine(args, *args.images)
     info("loading model...")
     with quiet_backend():
         from covidxray.classifier import Classifier
@@ -67,27 +69,21 @@ def main() -> None:
         classifier = Classifier(args.model)
     about = classifier.about
 
-    good: list[Path] = []
+    good = 0
     with ExitStack() as stack, tqdm(total=len(paths), unit="image") as bar:
         write = open_tables(stack, args.csv, args.json)
 
         def show(line: str, file=sys.stdout) -> None:
             bar.write(printable(line), file=file)
 
-        def images() -> Iterator:
-            for path in paths:
-                try:
-                    image = read_image(path)
-                except InputError as error:
-                    show(f"error: {error}", sys.stderr)
-                else:
-                    good.append(path)
-                    yield image
-                bar.update()
-
         show(f"{'image':<30}{'class':<12}P({about.positive})  warning")
-        for i, prediction in enumerate(classifier.predict(images())):
-            path, probability = good[i], prediction.probabilities[classifier.positive]
+        for path, prediction in zip(paths, engine.judge(classifier, paths), strict=True):
+            bar.update()
+            if isinstance(prediction, InputError):
+                show(f"error: {prediction}", sys.stderr)
+                continue
+            good += 1
+            probability = prediction.probabilities[classifier.positive]
             full = printable(str(path))
             name = full if len(full) < 30 else f"...{full[-26:]}"
             label = about.classes[prediction.label]
@@ -95,7 +91,7 @@ def main() -> None:
             show(f"{name:<30}{label:<12}{place}  {prediction.warning}".rstrip())
             picture = None
             if args.explain:
-                picture = args.explain / f"{i + 1:05d}-{printable(path.stem)[:40]}.png"
+                picture = args.explain / f"{good:05d}-{printable(path.stem)[:40]}.png"
                 drawn = overlay(prediction.image, prediction.heat)
                 save_png(picture, outline(drawn, prediction.lungs))
             numbers = round(float(probability), 6), round(prediction.distance, 4)
@@ -104,7 +100,7 @@ def main() -> None:
             cell = f"./{full}" if full[0] in "=+-@" else full  # a spreadsheet would calculate it
             write(cell, label, *numbers, prediction.warning, *heat, picture and str(picture))
     print(f"\nclass at the stored threshold, {about.threshold:.3f}\n{DISCLAIMER}")
-    if bad := len(paths) - len(good):
+    if bad := len(paths) - good:
         raise InputError(f"{bad} of {len(paths)} files could not be read; see the lines above")
 
 
@@ -114,7 +110,7 @@ def find_images(given: list[Path]) -> list[Path]:
 
     paths = []
     for path in given:
-        if not os.path.exists(path):  # False, not an error, if it may not be looked at
+        if not (path.exists() if is_remote(path) else os.path.exists(path)):
             raise InputError(f"{printable(str(path))}: no such file or folder; check the name")
         paths += list_images(path, recursive=True) if path.is_dir() else [path]
     if not paths:
@@ -149,4 +145,4 @@ def open_tables(stack: ExitStack, csv_path: Path | None, json_path: Path | None)
 
 
 if __name__ == "__main__":
-    run(main)
+    cli.run(main)

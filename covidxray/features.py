@@ -4,7 +4,7 @@ One pass gives three poolings of the same maps: of the whole picture, of the lun
 but the lungs (`lungs.pool_three`).
 """
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
@@ -66,8 +66,29 @@ def extract(
     Raises:
         InputError: an image cannot be decoded.
     """
-    angles = rng.uniform(-rotation, rotation, size=(len(paths), views))
+    angles = draw_angles(len(paths), views, rotation, rng)
+    with tqdm(total=angles.size + len(paths), desc="VGG16", unit="view") as bar:
+        return pass_through(three_pools(backbone, recipe, segmenter), paths, angles, bar)
+
+
+def draw_angles(n: int, views: int, rotation: float, rng: np.random.Generator) -> np.ndarray:
+    """Angles (n, views) in degrees, up to `rotation` to either side."""
+    return rng.uniform(-rotation, rotation, size=(n, views))
+
+
+def three_pools(backbone: keras.Model, recipe: Recipe, segmenter: Segmenter) -> keras.Model:
+    """Images -> features (n, 512) of each pooling, and logits of the lungs (n, 28, 28)."""
+    logits = attach(backbone, segmenter)
+    pools = pool_three(backbone, recipe, logits)
+    return keras.Model(backbone.input, [*pools.values(), logits])
+
+
+def pass_through(
+    model: keras.Model, paths: Sequence[Path], angles: np.ndarray, bar: tqdm
+) -> Features:
+    """Features of files, clean and rotated by `angles` (N, V), from what `three_pools` makes."""
     clues: list[Clue] = []
+    views = angles.shape[1]
 
     def every_view() -> Iterator[np.ndarray]:
         for i, path in enumerate(paths):
@@ -76,18 +97,14 @@ def extract(
             yield image
             yield from (rotate(image, angle) for angle in angles[i])
 
-    logits = attach(backbone, segmenter)
-    pools = pool_three(backbone, recipe, logits)
-    model = keras.Model(backbone.input, [*pools.values(), logits])
     features = np.empty((len(POOLS), len(paths), 1 + views, FEATURES), np.float32)
     lungs = np.empty((len(paths), GRID, GRID), np.float32)
-    with tqdm(total=len(paths) * (1 + views), desc="VGG16", unit="view") as bar:
-        for k, (*vectors, found) in enumerate(in_batches(model, every_view())):
-            image, view = divmod(k, 1 + views)
-            features[:, image, view] = vectors
-            if view == 0:
-                lungs[image] = found
-            bar.update()
+    for k, (*vectors, found) in enumerate(in_batches(model, every_view())):
+        image, view = divmod(k, 1 + views)
+        features[:, image, view] = vectors
+        if view == 0:
+            lungs[image] = found
+        bar.update()
     return Features(dict(zip(POOLS, features, strict=True)), lungs, clues)
 
 

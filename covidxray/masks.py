@@ -8,6 +8,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 
+from covidxray.files import on_disk
 from covidxray.images import SIZE, read_image
 
 # Of all frontal X-rays at hand, 1 % or fewer lie outside any of these (benchmarks/segmenter.py).
@@ -23,7 +24,8 @@ def read_mask(path: Path) -> np.ndarray:
     Raises:
         InputError: the file is not an image that can be decoded.
     """
-    return read_image(path)[..., 0] > 127
+    with on_disk(path) as file:
+        return read_image(file)[..., 0] > 127
 
 
 def enlarge(logits: np.ndarray) -> np.ndarray:
