@@ -2,8 +2,8 @@
 
 Ray Data maps chunks of images over a pool of actors. An actor builds its model once, from a copy
 in Ray's object store. A node may be lost: its actors start again elsewhere, and what they had not
-handed in is computed again. A chunk is the local engine's batch of images, and results come back
-in order, so features are the same to the bit on machines of one kind.
+handed in is computed again. A chunk is the local engine's batch of images, and what comes back is
+put in order, so features are the same to the bit on machines of one kind.
 """
 
 import hashlib
@@ -81,7 +81,7 @@ class Cluster:
     def look_at(self, paths: Sequence[Path], listed: Sequence[bool], salt: bytes) -> "list[Row]":
         """See `dataset.look_at_all`."""
         chunks = [(paths[k : k + CHUNK], listed[k : k + CHUNK]) for k in _starts(paths)]
-        return [row for rows in self._map(_Looker, (salt,), chunks) for row in rows]
+        return [row for _, rows in self._map(_Looker, (salt,), chunks) for row in rows]
 
     def extract(
         self,
@@ -116,9 +116,9 @@ class Cluster:
             bar = stack.enter_context(tqdm(total=len(paths), desc="VGG16 on Ray", unit="image"))
             bar.update(len(done))
             stack.enter_context(parts)
-            found = self._map(_Extractor, (backbone, recipe, segmenter), chunks)
-            for start, features in zip(starts, found, strict=True):
-                parts.add(start, features)
+            made_of = backbone, recipe, segmenter
+            for k, features in self._map(_Extractor, made_of, chunks, in_order=False):
+                parts.add(starts[k], features)
                 bar.update(len(features.clues))
             parts.flush()
             return parts.read(len(paths), 1 + views)
@@ -128,26 +128,28 @@ class Cluster:
     ) -> "Iterator[Prediction | InputError]":
         """See `classifier.Classifier.judge`."""
         chunks = [paths[k : k + CHUNK] for k in _starts(paths)]
-        for predictions, seen in self._map(_Judge, (classifier.path.read_bytes(),), chunks):
+        for _, (predictions, seen) in self._map(_Judge, (classifier.path.read_bytes(),), chunks):
             if clues is not None:
                 clues += seen
             yield from predictions
 
-    def _map(self, work: type, made_of: tuple, chunks: list) -> Iterator[Any]:
-        """What `work(*made_of)`, made once an actor, returns for each chunk, in order."""
+    def _map(
+        self, work: type, made_of: tuple, chunks: list, in_order: bool = True
+    ) -> Iterator[tuple[int, Any]]:
+        """A chunk's number, and what `work(*made_of)`, made once an actor, returns for it."""
         import ray
 
         if not chunks:
             return
         context = ray.data.DataContext.get_current()
-        context.execution_options.preserve_order = True
+        context.execution_options.preserve_order = in_order
         context.enable_progress_bars = False
         nodes = [node["Resources"].get("CPU", 0) for node in ray.nodes() if node["Alive"]]
         cpus = max(1, min([CPUS, *(int(n) for n in nodes if n)]))
         actors = min(len(chunks), max(1, int(sum(n // cpus for n in nodes))))
         # Ray Data's actors start again, and calls are repeated, as often as nodes are lost.
         table = ray.data.from_items(
-            [{"chunk": pickle.dumps(chunk)} for chunk in chunks],
+            [{"k": k, "chunk": pickle.dumps(chunk)} for k, chunk in enumerate(chunks)],
             override_num_blocks=len(chunks),
         ).map_batches(
             _Actor,
@@ -166,7 +168,7 @@ class Cluster:
             found = pickle.loads(row["found"])
             if isinstance(found, InputError):
                 raise found
-            yield found
+            yield row["k"], found
 
 
 class _Actor:
@@ -177,14 +179,14 @@ class _Actor:
 
         self._work = work(*ray.get(made_of))
 
-    def __call__(self, batch: dict[str, np.ndarray]) -> dict[str, list[bytes]]:
+    def __call__(self, batch: dict[str, np.ndarray]) -> dict[str, Any]:
         try:
             found = self._work(pickle.loads(batch["chunk"][0]))
         except (
             InputError
         ) as error:  # anything else is a defect, and ends the run with its traceback
             found = error
-        return {"found": [pickle.dumps(found)]}
+        return {"k": batch["k"], "found": [pickle.dumps(found)]}
 
 
 class _Looker:
