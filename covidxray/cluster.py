@@ -177,6 +177,8 @@ class _Actor:
     def __init__(self, work: type, made_of: Any):
         import ray
 
+        # TensorFlow would take every CPU of the node; Ray says here how many are this actor's.
+        os.environ.setdefault("TF_NUM_INTRAOP_THREADS", os.environ.get("OMP_NUM_THREADS", "0"))
         self._work = work(*ray.get(made_of))
 
     def __call__(self, batch: dict[str, np.ndarray]) -> dict[str, Any]:
