@@ -316,7 +316,7 @@ class Parts:
         columns |= {"index": index, "file": [json.dumps(clue.file) for clue in clues]}
         table = pyarrow.table(columns).replace_schema_metadata({KEY: self._made_of})
         with whole_file(self._folder / f"{starts[0]:08d}.parquet") as part:
-            self._parquet.write_table(table, part)
+            self._parquet.write_table(table, part, use_dictionary=["file"], compression="zstd")
         self._waiting = []
 
     def read(self, n: int, views: int) -> "Features":

@@ -133,6 +133,10 @@ def load_model(path: Path) -> tuple[keras.Model, About, Beside]:
         about = About(**{**fields, "classes": tuple(fields["classes"])})
         beside = Beside.of(named, [pool for pool in POOLS if pool != about.pool])
         model = keras.saving.load_model(path, compile=False, safe_mode=True)
+        # Names in a graph are unique, and Keras would give those read here again to what is new.
+        for operation in model.operations:
+            if not isinstance(operation, keras.layers.Layer):
+                operation.name = f"saved_{operation.name}"
         fits = model.input_shape == (None, SIZE, SIZE, 3)
         fits &= model.output_shape == (None, len(about.classes)) and about.pool in POOLS
         if not fits or about.recipe not in RECIPES or about.positive not in about.classes:
