@@ -4,7 +4,8 @@ import argparse
 from dataclasses import asdict
 from pathlib import Path
 
-from covidxray.cli import DISCLAIMER, existing_folder, info, make_parser, number, quiet_backend, run
+from covidxray import cli
+from covidxray.cli import DISCLAIMER, existing_folder, info, make_parser, number, quiet_backend
 from covidxray.errors import InputError
 from covidxray.files import check_writable
 
@@ -18,6 +19,7 @@ def parse_arguments() -> argparse.Namespace:
     add("--json", type=Path, metavar="FILE", help="every number, as JSON; None: do not write it")
     add("--report", type=Path, help="HTML report to write, one file; None: do not")
     add("--seed", default=42, type=number(int, at_least=0), help="of the resampled intervals")
+    cli.add_engine(parser)
     return parser.parse_args()
 
 
@@ -26,14 +28,13 @@ def main() -> None:
     for path in filter(None, (args.json, args.report)):
         check_writable(path)
 
+    engine = cli.open_engine(args, args.dataset)
     info("loading model...")
     import numpy as np
     from tqdm import tqdm
 
     from covidxray.audit import audit
-    from covidxray.clues import look
     from covidxray.dataset import load_dataset
-    from covidxray.pipeline import ordered_map
     from covidxray.validation import describe, format_validation, validate
     from covidxray.where import NAMES, compare_pools, format_where
 
@@ -43,7 +44,8 @@ def main() -> None:
 
         classifier = Classifier(args.model)
     about, positive = classifier.about, classifier.positive
-    data = load_dataset(args.dataset, bytes.fromhex(about.salt), classes=about.classes)
+    salt, known = bytes.fromhex(about.salt), about.classes
+    data = load_dataset(args.dataset, salt, classes=known, look_at=engine.look_at)
     print(data)
     print(f"model: {args.model}, {about.card['data set']}")
     for name in data.without_manifest:
@@ -52,19 +54,15 @@ def main() -> None:
         print("A model of drawings on real images, or the reverse: the numbers say nothing.")
 
     clues = []
-
-    def images():
-        for pixels, clue in ordered_map(look, data.paths):
-            clues.append(clue)
-            yield pixels
-
+    judged = engine.judge(classifier, data.paths, clues)
+    judged = tqdm(judged, total=len(data), desc="VGG16", unit="image")
     probabilities = np.empty((len(data), len(about.classes)))
     scores = {pool: np.empty(len(data)) for pool in NAMES}
     warnings, pairs = [], np.empty(len(data), bool)
     gallery = summary.Gallery(about.classes, positive)
-    predictions = classifier.predict(images())
-    bar = tqdm(predictions, desc="VGG16", unit="image", total=len(data))
-    for i, prediction in enumerate(bar):
+    for i, prediction in enumerate(judged):
+        if isinstance(prediction, InputError):
+            raise prediction
         probabilities[i] = prediction.probabilities
         warnings.append(prediction.warning)
         pairs[i] = prediction.found
@@ -133,4 +131,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    run(main)
+    cli.run(main)

@@ -1,22 +1,22 @@
 """Say what a saved model makes of images: files, folders, DICOM. Reads them one after another.
 
 A warning stands where an image is in colour or blank, where no pair of lungs is found, or where it
-is farther from the training images than 95 % of them are from other patients'. Measured, that caught
-8 of 8 CT slices, 2 of 2 photographs and 7 of 7 lateral views, one in five X-rays of healthy children
-(their lungs are often joined), and of another hospital's as few as of their own (0.05 and 0.07): no
-warning is no promise (docs/measurements.md).
+is farther from the training images than 95 % of them are from other patients'. Measured, that
+caught 8 of 8 CT slices, 2 of 2 photographs and 7 of 7 lateral views, one in five X-rays of healthy
+children (their lungs are often joined), and of another hospital's as few as of their own (0.05 and
+0.07): no warning is no promise (docs/measurements.md).
 """
 
 import argparse
 import os
 import sys
-from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
 
-from covidxray.cli import DISCLAIMER, info, make_parser, printable, quiet_backend, run
+from covidxray import cli
+from covidxray.cli import DISCLAIMER, info, make_parser, printable, quiet_backend
 from covidxray.errors import InputError
-from covidxray.files import check_writable
+from covidxray.files import check_writable, is_remote
 from covidxray.tables import open_tables
 
 
@@ -24,11 +24,12 @@ def parse_arguments() -> argparse.Namespace:
     parser = make_parser(__doc__)
     add = parser.add_argument
     add("-m", "--model", required=True, type=Path, help="model that train_covid19.py wrote")
-    add("images", nargs="+", type=Path, metavar="IMAGE", help="files, or folders to search")
+    add("images", nargs="+", type=cli.place, metavar="IMAGE", help="files, or folders to search")
     add("--csv", type=Path, metavar="FILE", help="the table as CSV; None: do not write it")
     add("--json", type=Path, metavar="FILE", help="the table as JSON; None: do not write it")
     explain = "folder for heat maps (Grad-CAM) of what speaks for the class; None: do not write"
     add("--explain", type=Path, metavar="DIR", help=explain)
+    cli.add_engine(parser)
     return parser.parse_args()
 
 
@@ -39,8 +40,7 @@ def main() -> None:
 
     from tqdm import tqdm
 
-    from covidxray.images import read_image, save_png
-    from covidxray.pipeline import ordered_map
+    from covidxray.images import save_png
 
     paths = find_images(args.images)
     taken = {path.resolve() for path in (args.model, *paths)}
@@ -55,6 +55,7 @@ def main() -> None:
             raise InputError(f"{args.explain}: cannot be made ({error.strerror})") from error
         check_writable(args.explain / "heat.png")
 
+    engine = cli.open_engine(args, *args.images)
     info("loading model...")
     with quiet_backend():
         from covidxray.classifier import Classifier
@@ -66,31 +67,21 @@ def main() -> None:
         classifier = Classifier(args.model)
     about = classifier.about
 
-    good: list[Path] = []
+    good = 0
     with ExitStack() as stack, tqdm(total=len(paths), unit="image") as bar:
         write = open_tables(stack, args.csv, args.json)
 
         def show(line: str, file=sys.stdout) -> None:
             bar.write(printable(line), file=file)
 
-        def read(path: Path):
-            try:
-                return read_image(path)
-            except InputError as error:
-                return error
-
-        def images() -> Iterator:
-            for path, image in zip(paths, ordered_map(read, paths), strict=True):
-                if isinstance(image, InputError):
-                    show(f"error: {image}", sys.stderr)
-                    bar.update()
-                else:
-                    good.append(path)
-                    yield image
-
         show(f"{'image':<30}{'class':<12}P({about.positive})  warning")
-        for i, prediction in enumerate(classifier.predict(images())):
-            path, probability = good[i], prediction.probabilities[classifier.positive]
+        for path, prediction in zip(paths, engine.judge(classifier, paths), strict=True):
+            bar.update()
+            if isinstance(prediction, InputError):
+                show(f"error: {prediction}", sys.stderr)
+                continue
+            good += 1
+            probability = prediction.probabilities[classifier.positive]
             full = printable(str(path))
             name = full if len(full) < 30 else f"...{full[-26:]}"
             label = about.classes[prediction.label]
@@ -98,7 +89,7 @@ def main() -> None:
             show(f"{name:<30}{label:<12}{place}  {prediction.warning}".rstrip())
             picture = None
             if args.explain:
-                picture = args.explain / f"{i + 1:05d}-{printable(path.stem)[:40]}.png"
+                picture = args.explain / f"{good:05d}-{printable(path.stem)[:40]}.png"
                 drawn = overlay(prediction.image, prediction.heat)
                 save_png(picture, outline(drawn, prediction.lungs))
             numbers = round(float(probability), 6), round(prediction.distance, 4)
@@ -106,9 +97,8 @@ def main() -> None:
             heat = [round(share, 4) if share == share else None for share in shares]
             cell = f"./{full}" if full[0] in "=+-@" else full  # a spreadsheet would calculate it
             write(cell, label, *numbers, prediction.warning, *heat, picture and str(picture))
-            bar.update()
     print(f"\nclass at the stored threshold, {about.threshold:.3f}\n{DISCLAIMER}")
-    if bad := len(paths) - len(good):
+    if bad := len(paths) - good:
         raise InputError(f"{bad} of {len(paths)} files could not be read; see the lines above")
 
 
@@ -118,7 +108,7 @@ def find_images(given: list[Path]) -> list[Path]:
 
     paths = []
     for path in given:
-        if not os.path.exists(path):  # False, not an error, if it may not be looked at
+        if not (path.exists() if is_remote(path) else os.path.exists(path)):
             raise InputError(f"{printable(str(path))}: no such file or folder; check the name")
         paths += list_images(path, recursive=True) if path.is_dir() else [path]
     if not paths:
@@ -127,4 +117,4 @@ def find_images(given: list[Path]) -> list[Path]:
 
 
 if __name__ == "__main__":
-    run(main)
+    cli.run(main)

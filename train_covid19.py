@@ -23,6 +23,7 @@ def main() -> None:
     if args.sensitivity and not args.repeats:
         raise InputError("--sensitivity: comes from the cross-validation; leave out --repeats 0")
 
+    engine = cli.open_engine(args, args.dataset, *(folder for _, folder in args.add))
     info("loading images...")
     import numpy as np
 
@@ -32,7 +33,7 @@ def main() -> None:
     from covidxray.weights import load_weights
 
     salt = secrets.token_bytes(16)
-    data = load_dataset(args.dataset, salt, added=args.add)
+    data = load_dataset(args.dataset, salt, added=args.add, look_at=engine.look_at)
     positive = data.index(args.positive)
     print(data)
     for name in data.without_manifest:
@@ -46,7 +47,7 @@ def main() -> None:
         from covidxray import head, plots, summary, training
         from covidxray.backbone import RECIPES, build_backbone, resolve_precision
         from covidxray.cache import Cache
-        from covidxray.features import Kept, depends_on, extract
+        from covidxray.features import Kept, depends_on
         from covidxray.lungs import load_segmenter
 
         recipe, precision = RECIPES[args.recipe], resolve_precision(args.precision)
@@ -57,16 +58,15 @@ def main() -> None:
     # One stream for each purpose: changing one option leaves the others' random numbers alone.
     view_rng, fit_rng, all_rng, familiar_rng = np.random.default_rng(args.seed).spawn(4)
     turned = {"views": args.views, "rotation": args.rotation, "rng": view_rng}
-    segmenter, kept = load_segmenter(), None
-    if args.cache:
+    segmenter = load_segmenter()
+    if args.cache and args.engine == "local":
         depends = depends_on(weights, recipe, segmenter, precision)
-        kept = Kept(Cache(args.cache), [row.sha256 for row in data.rows], depends)
-    features = extract(backbone, recipe, segmenter, data.paths, kept=kept, **turned)
+        turned["kept"] = Kept(Cache(args.cache), [row.sha256 for row in data.rows], depends)
+    features = engine.extract(backbone, recipe, segmenter, data, **turned)
     views = features.views[args.pool]
     if dice := training.check_lungs(data, features):
         print(f"lungs found, against masks that came with the images: Dice {dice}")
-    loaded = data
-    data, copies = loaded.merge(features.hashes)
+    loaded, (data, copies) = data, data.merge(features.hashes)
     if copies:
         info(f"{copies} images are copies across patients: each is kept on one side of a split")
     splits.check_patients(data.labels, data.groups, data.classes, needed)
@@ -111,7 +111,7 @@ def main() -> None:
     depends = {"weights": {"name": weights.name, "sha256": weights.sha256}, "precision": precision}
     summary.write_json(args.metrics, training.results(found, vars(args), depends))
     if args.report:
-        training.write_report(args.report, found, args.model)
+        training.write_report(args.report, found, args.model, engine)
     print(f"\n{DISCLAIMER}")
 
 

@@ -10,13 +10,16 @@ import numpy as np
 
 from covidxray import metrics
 from covidxray.backbone import LAST, RECIPES
+from covidxray.clues import Clue, look
 from covidxray.errors import InputError
 from covidxray.familiarity import unlike_an_xray
 from covidxray.features import in_batches
 from covidxray.gradcam import heat_map
+from covidxray.images import read_image
 from covidxray.lungs import POOLS, beside
 from covidxray.masks import enlarge, is_pair_of_lungs
 from covidxray.modelfile import load_model
+from covidxray.pipeline import ordered_map
 
 
 @dataclass(frozen=True)
@@ -55,6 +58,7 @@ class Classifier:
     """
 
     def __init__(self, path: Path):
+        self.path = path
         self._head, self.about, self._beside = load_model(path)
         self._recipe = RECIPES[self.about.recipe]
         self.positive = self.about.classes.index(self.about.positive)
@@ -64,6 +68,38 @@ class Classifier:
         except (ValueError, TypeError) as error:
             raise InputError(f"{path}: its parts do not fit together; train it again") from error
         self._model = keras.Model(self._head.input, [self._head.output, *seen, maps])
+
+    def judge(
+        self, paths: Iterable[Path], clues: list[Clue] | None = None
+    ) -> Iterator[Prediction | InputError]:
+        """Predict files, in order and as they come; an error stands for one that cannot be read.
+
+        Their `clues`, for the audit, are added to the list if there is one.
+        """
+        errors: deque[InputError | None] = deque()
+
+        def read(path: Path) -> tuple[np.ndarray, Clue | None] | InputError:
+            try:
+                return (read_image(path), None) if clues is None else look(path)
+            except InputError as error:
+                return error
+
+        def images() -> Iterator[np.ndarray]:
+            for found in ordered_map(read, paths):
+                if isinstance(found, InputError):
+                    errors.append(found)
+                    continue
+                image, clue = found
+                errors.append(None)
+                if clues is not None:
+                    clues.append(clue)
+                yield image
+
+        for prediction in self.predict(images()):
+            while error := errors.popleft():
+                yield error
+            yield prediction
+        yield from errors
 
     def predict(self, images: Iterable[np.ndarray]) -> Iterator[Prediction]:
         """Predict images, uint8 RGB (224, 224, 3), in order and as they come."""

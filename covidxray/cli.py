@@ -6,8 +6,14 @@ import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from covidxray.errors import InputError
+from covidxray.files import is_remote
+
+if TYPE_CHECKING:
+    from covidxray.cluster import Cluster
+    from covidxray.engine import Local
 
 DISCLAIMER = "For learning and research only: this is not a medical device."
 
@@ -39,9 +45,26 @@ def number(
     return parse
 
 
+def place(text: str) -> Path:
+    """A type for argparse: a path, or the URI of one in storage that fsspec reads."""
+    if "://" not in text:
+        return Path(text)
+    try:
+        from upath import UPath
+
+        path = UPath(text)
+        path.exists()  # asks for the storage's own package
+    except ImportError as error:
+        mend = f"{error}; pip install -r requirements-cluster.txt and the package that it names"
+        raise argparse.ArgumentTypeError(f"{text}: {mend}") from error
+    except Exception as error:  # every kind of storage has errors of its own
+        raise argparse.ArgumentTypeError(f"{text}: cannot be read ({error})") from error
+    return path
+
+
 def existing_folder(text: str) -> Path:
     """A type for argparse: a folder that is there."""
-    path = Path(text)
+    path = place(text)
     if not path.is_dir():
         raise argparse.ArgumentTypeError(f"{text}: no such folder")
     return path
@@ -53,6 +76,38 @@ def class_folder(text: str) -> tuple[str, Path]:
     if not name or not separator:
         raise argparse.ArgumentTypeError(f"{text}: must be CLASS=DIR, such as normal=our-normals")
     return name, existing_folder(folder)
+
+
+def add_engine(parser: argparse.ArgumentParser, features: bool = False) -> None:
+    """The options of `open_engine`; `features` for a script that can keep them."""
+    engine = "where VGG16 runs: here, or on a Ray cluster (docs/scale.md)"
+    parser.add_argument("--engine", default="local", choices=("local", "ray"), help=engine)
+    address = "of a running cluster, or auto; None: a Ray of this machine alone, for this run"
+    parser.add_argument("--ray-address", metavar="ADDR", help=address)
+    if features:
+        kept = "with ray: folder that keeps features as Parquet files; a run cut off goes on there"
+        parser.add_argument("--features", type=Path, metavar="DIR", help=kept)
+
+
+def open_engine(args: argparse.Namespace, *places: Path) -> "Local | Cluster":
+    """Where images are read, decoded and pushed through VGG16; `places` are what will be read.
+
+    Raises:
+        InputError: it is not to be had, or the options do not fit together.
+    """
+    folder = getattr(args, "features", None)
+    if args.engine == "ray":
+        from covidxray.cluster import Cluster
+
+        return Cluster(args.ray_address, folder)
+    for option, value in (("--ray-address", args.ray_address), ("--features", folder)):
+        if value:
+            raise InputError(f"{option}: only --engine ray uses it; add that")
+    for path in filter(is_remote, places):
+        raise InputError(f"{path}: only --engine ray reads from there; add that, or fetch it")
+    from covidxray.engine import Local
+
+    return Local()
 
 
 def info(message: str) -> None:

@@ -1,14 +1,14 @@
 """Class folders -> Dataset: paths, labels, patients, sources."""
 
 import hashlib
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 
 from covidxray.errors import InputError
-from covidxray.files import sha256_of
+from covidxray.files import on_disk, sha256_of
 from covidxray.images import is_dicom, list_images
 from covidxray.manifest import Row, mask_of, read_manifest
 from covidxray.pipeline import ordered_map
@@ -105,12 +105,25 @@ def patient_digest(patient: str, salt: bytes) -> str:
     return hashlib.blake2b(patient.encode(), key=salt, digest_size=16).hexdigest()
 
 
+def look(path: Path, listed: bool, salt: bytes) -> Row:
+    """What a file alone says: its hash, and if no manifest lists it, what a DICOM header tells."""
+    with on_disk(path) as file:
+        row = Row(path.name, "", "", "") if listed else _unlisted(file, salt)
+        return replace(row, source_id=str(path), sha256=sha256_of(file))
+
+
+def look_at_all(paths: Sequence[Path], listed: Sequence[bool], salt: bytes) -> Iterator[Row]:
+    """`look` at files in threads, in order and as they are asked for."""
+    return ordered_map(lambda item: look(*item, salt), zip(paths, listed, strict=True))
+
+
 def load_dataset(
     root: Path,
     salt: bytes,
     *,
     classes: Sequence[str] | None = None,
     added: Sequence[tuple[str, Path]] = (),
+    look_at: Callable[[Sequence[Path], Sequence[bool], bytes], Iterable[Row]] = look_at_all,
 ) -> Dataset:
     """Read `root`'s class folders; hidden files and folders are passed over.
 
@@ -123,6 +136,7 @@ def load_dataset(
         classes: a model's classes; one or more of them must be there as folders, and no other.
             None: the folders are the classes, two or more.
         added: a class and a folder of more images of it, each.
+        look_at: reads the files; `cluster.Cluster.look_at` does so on many machines.
 
     Raises:
         InputError: too few classes or an unknown one, a class without images, a manifest that does
@@ -146,19 +160,20 @@ def load_dataset(
         absent = sorted(set(manifest) - {p.name for p in images})
         if absent:
             raise InputError(f"{folder / absent[0]}: is in the manifest but gone; build it again")
-        for path, digest in zip(images, ordered_map(sha256_of, images), strict=True):
+        listed = [path.name in manifest for path in images]
+        for path, seen in zip(images, look_at(images, listed, salt), strict=True):
+            row, patient = seen, seen.patient_id
             if path.name in manifest:
                 row = manifest[path.name]
                 patient = f"{row.source}\0{row.patient_id}" if row.patient_id else ""
-            else:
-                row, patient = _unlisted(path, salt)
-            if row.sha256 not in ("", digest):
+                patient = patient and patient_digest(patient, salt)
+            if row.sha256 not in ("", seen.sha256):
                 raise InputError(f"{path}: is not the image of its manifest; build it again")
             if row.mask_sha256 and not mask_of(path).is_file():
                 raise InputError(f"{mask_of(path)}: is in the manifest but gone; build it again")
             paths.append(path)
             labels.append(classes.index(name))
-            rows.append(replace(row, sha256=digest))
+            rows.append(replace(row, sha256=seen.sha256))
             patients.append(patient)
         if not manifest and "" in patients[-len(images) :]:
             without_manifest.append(folder.name)
@@ -172,7 +187,7 @@ def load_dataset(
         paths=paths,
         labels=np.array(labels, np.int64),
         groups=_number(patients),
-        patients=[patient and patient_digest(patient, salt) for patient in patients],
+        patients=patients,
         rows=rows,
         without_manifest=tuple(without_manifest),
         sha256=whole.hexdigest(),
@@ -198,17 +213,17 @@ def _class_folders(root: Path, classes: Sequence[str] | None) -> list[Path]:
     return folders
 
 
-def _unlisted(path: Path, salt: bytes) -> tuple[Row, str]:
-    """A row for an image that no manifest names, and its patient, "" if that is not known."""
-    row = Row(path.name, "", str(path), "")
+def _unlisted(path: Path, salt: bytes) -> Row:
+    """A row for an image that no manifest names; of its patient, if that is known, the digest."""
+    row = Row(path.name, "", "", "")
     if not is_dicom(path):
-        return row, ""
+        return row
     from covidxray.dicom import read_header  # pydicom is slow to import, and seldom needed
 
     header = read_header(path)
     digest = header.patient and patient_digest(header.patient, salt)
     row = replace(row, source="dicom", patient_id=digest, view=header.view)
-    return replace(row, age=header.age, sex=header.sex), header.patient
+    return replace(row, age=header.age, sex=header.sex)
 
 
 def _number(patients: list[str]) -> np.ndarray:

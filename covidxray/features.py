@@ -48,6 +48,13 @@ class Features:
         """Perceptual hashes, (N, 4) uint64."""
         return np.stack([clue.hash for clue in self.clues])
 
+    @classmethod
+    def of(cls, seen: "Sequence[Seen]") -> "Features":
+        """What was computed of one image after another, together."""
+        views = np.stack([one.views for one in seen], axis=1).astype(np.float32)
+        lungs = np.stack([one.lungs for one in seen]).astype(np.float32)
+        return cls(dict(zip(POOLS, views, strict=True)), lungs, [one.clue for one in seen])
+
 
 def rotate(image: np.ndarray, degrees: float) -> np.ndarray:
     """Rotate about the centre, the border's pixels continued outwards ("nearest" fill)."""
@@ -140,7 +147,7 @@ def extract(
     Raises:
         InputError: an image cannot be decoded.
     """
-    angles = rng.uniform(-rotation, rotation, size=(len(paths), views))
+    angles = draw_angles(len(paths), views, rotation, rng)
     features = np.empty((len(POOLS), len(paths), 1 + views, FEATURES), np.float32)
     lungs = np.empty((len(paths), GRID, GRID), np.float32)
     clues: list = [None] * len(paths)
@@ -157,9 +164,7 @@ def extract(
     if len(missing) < len(paths):
         info(f"{len(paths) - len(missing)} of {len(paths)} images are in the cache")
     if missing:
-        logits = attach(backbone, segmenter)
-        pools = pool_three(backbone, recipe, logits)
-        model = keras.Model(backbone.input, [*pools.values(), logits])
+        model = three_pools(backbone, recipe, segmenter)
         computed = compute(model, [paths[i] for i in missing], angles[missing])
         for i, seen in zip(missing, computed, strict=True):
             fill(i, seen)
@@ -168,11 +173,26 @@ def extract(
     return Features(dict(zip(POOLS, features, strict=True)), lungs, clues)
 
 
-def compute(model: keras.Model, paths: Sequence[Path], angles: np.ndarray) -> Iterator[Seen]:
+def draw_angles(n: int, views: int, rotation: float, rng: np.random.Generator) -> np.ndarray:
+    """Angles (n, views) in degrees, up to `rotation` to either side."""
+    return rng.uniform(-rotation, rotation, size=(n, views))
+
+
+def three_pools(backbone: keras.Model, recipe: Recipe, segmenter: Segmenter) -> keras.Model:
+    """Images -> features (n, 512) of each pooling, and logits of the lungs (n, 28, 28)."""
+    logits = attach(backbone, segmenter)
+    pools = pool_three(backbone, recipe, logits)
+    return keras.Model(backbone.input, [*pools.values(), logits])
+
+
+def compute(
+    model: keras.Model, paths: Sequence[Path], angles: np.ndarray, quiet: bool = False
+) -> Iterator[Seen]:
     """Push every image through a model, clean and rotated by `angles` (N, V), in order.
 
     Args:
-        model: images -> features (n, 512) of every pooling, then the lungs' logits.
+        model: what `three_pools` makes.
+        quiet: shows no progress.
     """
     clues: deque[Clue] = deque()
 
@@ -186,7 +206,8 @@ def compute(model: keras.Model, paths: Sequence[Path], angles: np.ndarray) -> It
             yield from images
 
     total = angles.size + len(paths)
-    bar = tqdm(in_batches(model, every_view()), total=total, desc="VGG16", unit="view")
+    outputs = in_batches(model, every_view())
+    bar = tqdm(outputs, total=total, desc="VGG16", unit="view", disable=quiet)
     outputs = iter(bar)
     while views := list(islice(outputs, 1 + angles.shape[1])):
         *vectors, lungs = (np.stack(column) for column in zip(*views, strict=True))

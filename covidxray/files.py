@@ -2,6 +2,7 @@
 
 import hashlib
 import os
+import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -21,6 +22,33 @@ def sha256_of(path: Path) -> str:
     """SHA-256 of a file's bytes, in hexadecimal."""
     with open(path, "rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+@contextmanager
+def on_disk(path: Path) -> Iterator[Path]:
+    """A file on this machine with the bytes of `path`, which may be in object storage (`UPath`).
+
+    Raises:
+        InputError: it cannot be fetched.
+    """
+    if not is_remote(path):
+        yield path
+        return
+    with tempfile.TemporaryDirectory(prefix="covidxray-") as folder:
+        copy = Path(folder, path.name)
+        try:
+            copy.write_bytes(path.read_bytes())
+        except Exception as error:  # every kind of storage has errors of its own
+            raise InputError(f"{path}: cannot be fetched ({error})") from error
+        try:
+            yield copy
+        except InputError as error:
+            raise InputError(str(error).replace(str(copy), str(path))) from error
+
+
+def is_remote(path: Path) -> bool:
+    """Whether a path is a `UPath`, which reads through fsspec, rather than a plain one."""
+    return hasattr(path, "fs")
 
 
 @contextmanager

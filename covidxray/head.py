@@ -128,7 +128,8 @@ def fit_heads(
         optimizer=keras.optimizers.Adam(options.learning_rate),
         loss=keras.losses.SparseCategoricalCrossentropy(reduction="sum"),
         weighted_metrics=None if validation is None else ["accuracy"],
-        jit_compile=False,  # compiling takes longer than the training
+        # Compiling takes longer than the training, but JAX would interpret every step.
+        jit_compile=keras.config.backend() == "jax",
     )
     steps = -(-max(len(indices) for indices in train) // options.batch_size)
     followed = None

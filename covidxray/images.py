@@ -12,7 +12,7 @@ from imutils import paths as imutils_paths
 from PIL import Image, ImageOps
 
 from covidxray.errors import InputError
-from covidxray.files import whole_file
+from covidxray.files import is_remote, whole_file
 
 SIZE = 224
 EXTENSIONS = (".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".gif", ".webp")
@@ -65,7 +65,12 @@ def list_images(folder: Path, recursive: bool = False) -> list[Path]:
         Paths in `folder`, or also in the folders below it, sorted.
     """
     found = []
-    for path in map(Path, imutils_paths.list_files(folder)):
+    if is_remote(folder):
+        start = len(folder.path.rstrip("/")) + 1
+        files = (folder / name[start:] for name in folder.fs.find(folder.path))
+    else:
+        files = map(Path, imutils_paths.list_files(folder))
+    for path in files:
         parts = path.relative_to(folder).parts
         if len(parts) > 1 and not recursive:
             continue
@@ -81,7 +86,7 @@ def is_dicom(path: Path) -> bool:
     if not path.is_file():  # to open a named pipe would wait for ever
         return False
     try:
-        with open(path, "rb") as file:
+        with path.open("rb") as file:
             start = file.read(132)
     except OSError:
         return False

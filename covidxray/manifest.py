@@ -64,7 +64,7 @@ def read_manifest(folder: Path) -> dict[str, Row]:
         return {}
     rows: dict[str, Row] = {}
     try:
-        with open(path, newline="", encoding="utf-8") as file:
+        with path.open(newline="", encoding="utf-8") as file:
             reader = csv.DictReader(file)
             missing = [name for name in FIELDS if name not in (*(reader.fieldnames or ()), LATER)]
             if missing:
@@ -94,7 +94,7 @@ def read_exclusions(folder: Path) -> list[tuple[str, str]]:
     if not path.exists():
         return []
     try:
-        with open(path, newline="", encoding="utf-8") as file:
+        with path.open(newline="", encoding="utf-8") as file:
             header, *rows = csv.reader(file)
     except (OSError, ValueError, csv.Error) as error:
         raise InputError(f"{path}: cannot be read ({error}); remove it") from error

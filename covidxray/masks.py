@@ -8,6 +8,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 
+from covidxray.files import on_disk
 from covidxray.images import SIZE, read_image
 
 # Set by eye on frontal and lateral X-rays; how often they hold: benchmarks/segmenter.py.
@@ -24,7 +25,8 @@ def read_mask(path: Path) -> np.ndarray:
     Raises:
         InputError: the file is not an image that can be decoded.
     """
-    return read_image(path)[..., 0] > 127
+    with on_disk(path) as file:
+        return read_image(file)[..., 0] > 127
 
 
 def enlarge(logits: np.ndarray) -> np.ndarray:

@@ -3,7 +3,7 @@
 import argparse
 from pathlib import Path
 
-from covidxray.cli import class_folder, existing_folder, make_parser, number
+from covidxray.cli import add_engine, class_folder, existing_folder, make_parser, number
 from covidxray.files import cache_folder
 
 
@@ -43,12 +43,13 @@ def parse_training(description: str) -> argparse.Namespace:
     add("--fit-all", action="store_true", help="train the saved model on every image at the end")
     precision = ("auto", "float32", "bfloat16")
     add("--precision", default="auto", choices=precision, help="of VGG16 while training")
-    keep = "folder to keep features in, 2 GB at most: a second run computes none"
+    keep = "folder to keep features in, 2 GB at most: a second run computes none; not with ray"
     add("--cache", default=cache_folder() / "features", type=Path, metavar="DIR", help=keep)
     without = "compute everything, keep nothing"
     add("--no-cache", dest="cache", action="store_const", default=argparse.SUPPRESS, help=without)
     add("--cache-info", action="store_true", help="show the cache's folder and size, and end")
     add("--seed", default=42, type=number(int, at_least=0), help="of everything random")
+    add_engine(parser, features=True)
     args = parser.parse_args()
     if args.cache_info and not args.cache:
         parser.error("--cache-info: there is none with --no-cache; leave one out")

@@ -9,6 +9,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+import keras
 import numpy as np
 
 from covidxray.audit import Audit
@@ -24,14 +25,15 @@ from covidxray.report import Case, Content, count_exclusions
 from covidxray.validation import Validation
 from covidxray.where import NAMES
 
-PACKAGES = ("keras", "tensorflow", "numpy", "opencv-python", "pillow", "scikit-learn")
+PACKAGES = ("keras", "numpy", "opencv-python", "pillow", "scikit-learn")
 DRAWINGS = "These images are drawings: the numbers say nothing about COVID-19."
 SHOWN = 4  # cases of each kind in the gallery
 
 
 def versions() -> dict[str, str]:
-    """The versions that numbers depend on."""
-    return {"python": platform.python_version()} | {name: version(name) for name in PACKAGES}
+    """The versions that numbers depend on; Keras' backend, which is in use, among them."""
+    names = (*PACKAGES, keras.config.backend())
+    return {"python": platform.python_version()} | {name: version(name) for name in names}
 
 
 def describe_data(data: Dataset) -> dict[str, Any]:

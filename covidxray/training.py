@@ -13,6 +13,8 @@ from covidxray.audit import Audit
 from covidxray.backbone import RECIPES
 from covidxray.classifier import Classifier
 from covidxray.dataset import Dataset
+from covidxray.engine import Local
+from covidxray.errors import InputError
 from covidxray.familiarity import fit_familiarity
 from covidxray.features import Features
 from covidxray.files import whole_file
@@ -24,9 +26,7 @@ from covidxray.head import (
     fit_heads,
     fit_pools,
 )
-from covidxray.images import read_image
 from covidxray.lungs import Segmenter, attach, pool_three
-from covidxray.pipeline import ordered_map
 from covidxray.plots import Scored
 from covidxray.where import NAMES, Where, compare_pools, format_where
 
@@ -229,15 +229,17 @@ def results(run: Run, options: Mapping[str, Any], depends: Mapping[str, Any]) ->
     }
 
 
-def write_report(path: Path, run: Run, model: Path) -> None:
-    """Write report.html; `model` is the saved file, which explains those held-out images that it
-    was not trained on."""
+def write_report(path: Path, run: Run, model: Path, engine: Local) -> None:
+    """Write report.html; `model` is the saved file, which explains, by `engine` (`engine.Local` or
+    alike), those held-out images that it was not trained on."""
     data, once, repeated = run.data, run.once, run.repeated
     classifier = Classifier(model)
     gallery = summary.Gallery(data.classes, run.positive)
     unseen = [i for i in once.test if data.rows[i].sha256 not in classifier.about.trained_on]
-    images = ordered_map(read_image, [data.paths[i] for i in unseen])
-    for i, prediction in zip(unseen, classifier.predict(images), strict=True):
+    judged = engine.judge(classifier, [data.paths[i] for i in unseen])
+    for i, prediction in zip(unseen, judged, strict=True):
+        if isinstance(prediction, InputError):
+            raise prediction
         gallery.add(data.names([i])[0], data.labels[i], prediction)
     truth = data.labels[once.test] == run.positive
     scored = [Scored("held-out images", truth, once.probabilities[:, run.positive])]

@@ -39,7 +39,7 @@ def outputs(model):
     image = read_image(sorted((ROOT / "dataset" / "covid").glob("*.jpg"))[0])
     layers = [model[0].get_layer(name).output for name in ("features", LAST)]
     opened = keras.Model(model[0].input, [model[0].output, *layers])
-    return [np.asarray(a)[0] for a in opened(image[None].astype("float32"))]
+    return [a[0] for a in opened.predict_on_batch(image[None].astype("float32"))]
 
 
 def logits(model, maps):
@@ -49,23 +49,43 @@ def logits(model, maps):
     return (tail(maps) @ output.kernel + output.bias)[0]
 
 
-def by_differentiation(model, maps, label):
-    """ReLU(sum of the maps, each weighed by the mean gradient of the class's score), (h, w)."""
+def gradient(function, at):
+    """Of a scalar function of an array, by the backend's own automatic differentiation."""
+    backend = keras.config.backend()
+    if backend == "jax":
+        import jax
+
+        return np.asarray(jax.grad(function)(at))
+    if backend == "torch":
+        import torch
+
+        x = torch.tensor(at, requires_grad=True)
+        function(x).backward()
+        return x.grad.numpy()
     import tensorflow as tf
 
-    x = tf.constant(maps[None])
+    x = tf.constant(at)
     with tf.GradientTape() as tape:
         tape.watch(x)
+        value = function(x)
+    return tape.gradient(value, x).numpy()
+
+
+def by_differentiation(model, maps, label):
+    """ReLU(sum of the maps, each weighed by the mean gradient of the class's score), (h, w)."""
+
+    def score(x):
         y = logits(model, x)
-        score = y[label] - tf.reduce_mean(y)
+        return y[label] - keras.ops.mean(y)
+
     # The root of a map that is zero everywhere has no gradient, and such a map adds no heat.
-    weights = np.nan_to_num(tape.gradient(score, x).numpy()[0].mean(axis=(0, 1)))
+    weights = np.nan_to_num(gradient(score, maps[None])[0].mean(axis=(0, 1)))
     return np.maximum(maps @ weights, 0)
 
 
 @pytest.mark.slow
 def test_what_is_differentiated_is_the_models_prediction(model, outputs):
-    raised = np.exp(np.asarray(logits(model[0], outputs[2][None])))
+    raised = np.exp(keras.ops.convert_to_numpy(logits(model[0], outputs[2][None])))
     assert raised / raised.sum() == pytest.approx(outputs[0], abs=1e-5)
 
 
