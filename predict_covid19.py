@@ -1,10 +1,10 @@
 """Say what a saved model makes of images: files, folders, DICOM. Reads them one after another.
 
 A warning stands where an image is in colour or blank, where no pair of lungs is found, or where it
-is farther from the training images than 95 % of them are from other patients'. Measured, that caught
-8 of 8 CT slices, 2 of 2 photographs and 7 of 7 lateral views, one in five X-rays of healthy children
-(their lungs are often joined), and of another hospital's as few as of their own (0.05 and 0.07): no
-warning is no promise (docs/measurements.md).
+is farther from the training images than 95 % of them are from other patients'. Measured, that
+caught 8 of 8 CT slices, 2 of 2 photographs and 7 of 7 lateral views, one in five X-rays of healthy
+children (their lungs are often joined), and of another hospital's as few as of their own (0.05 and
+0.07): no warning is no promise (docs/measurements.md).
 """
 
 import argparse
