@@ -184,9 +184,8 @@ class _Actor:
     def __call__(self, batch: dict[str, np.ndarray]) -> dict[str, Any]:
         try:
             found = self._work(pickle.loads(batch["chunk"][0]))
-        except (
-            InputError
-        ) as error:  # anything else is a defect, and ends the run with its traceback
+        # Anything else is a defect, and ends the run with its traceback.
+        except InputError as error:
             found = error
         return {"k": batch["k"], "found": [pickle.dumps(found)]}
 

@@ -193,6 +193,7 @@ def save(
         pooled = pool_three(backbone, recipe, attach(backbone, made.segmenter))[made.pool]
     model = build_model(backbone, pooled, heads, made.options.dropout)
     usual = fit_familiarity(features.views["whole"][learnt, 0], data.groups[learnt], familiar_rng)
+    hashes = features.hashes
     card = {"data set": str(data), "weights": f"ImageNet, {made.weights}"}
     about = modelfile.About(
         classes=data.classes,
@@ -203,7 +204,7 @@ def save(
         pool=made.pool,
         salt=made.salt.hex(),
         trained_on=[data.rows[i].sha256 for i in learnt],
-        hashes=[features.hashes[i].tobytes().hex() for i in learnt],
+        hashes=[hashes[i].tobytes().hex() for i in learnt],
         patients=sorted({data.patients[i] for i in learnt} - {""}),
         card=card | {"result": run.sentence},
     )
