@@ -20,7 +20,7 @@ def main() -> None:
         check_writable(path)
     if args.model.suffix != ".keras":
         raise InputError(f"{args.model}: a model's name must end in .keras")
-    if args.sensitivity and not args.repeats:
+    if args.sensitivity and args.repeats == 0:
         raise InputError("--sensitivity: comes from the cross-validation; leave out --repeats 0")
 
     engine = cli.open_engine(args, args.dataset, *(folder for _, folder in args.add))
@@ -38,6 +38,8 @@ def main() -> None:
     print(data)
     for name in data.without_manifest:
         info(f"{name} has no manifest.csv: each image is taken for a patient of its own")
+    if args.repeats is None:
+        args.repeats = splits.usual_repeats(len(data))
     needed = args.folds if args.repeats else 2
     splits.check_patients(data.labels, data.groups, data.classes, needed)
 
@@ -72,6 +74,7 @@ def main() -> None:
     splits.check_patients(data.labels, data.groups, data.classes, needed)
 
     info("training head...")
+    args.batch_size = args.batch_size or head.usual_batch(len(data))
     options = head.options_for(
         recipe, args.units, args.dropout, args.epochs, args.batch_size, args.lr
     )

@@ -10,7 +10,9 @@
 No Keras here.
 """
 
+from collections import deque
 from dataclasses import dataclass
+from itertools import product
 
 import numpy as np
 from scipy.stats import rankdata
@@ -18,6 +20,7 @@ from threadpoolctl import threadpool_limits
 
 from covidxray import metrics, splits
 from covidxray.metrics import Estimate
+from covidxray.pipeline import ordered_map
 
 FOLDS, REPEATS, PERMUTATIONS, RESAMPLES = 5, 3, 299, 2000
 STEPS = 60  # of a fit: its ranks of the images are then those of many more
@@ -76,7 +79,8 @@ def fit_baselines(
     taken = np.array([np.arange(len(groups)), *exchanges])  # the first leaves all as it is
     labels = np.repeat(y_true[taken], REPEATS, axis=0)
     fold = fold[:, taken].swapaxes(0, 1).reshape(labels.shape)
-    # These matrices are small: the linear algebra's own threads would only wait for each other.
+    # These matrices are small: the linear algebra's own threads would only wait for each other, and
+    # the fits run in threads themselves.
     with threadpool_limits(1, "blas"):
         scores = [_out_of_fold(x, labels, fold) for x in features.values()]
     areas = [_areas(labels, score).reshape(-1, REPEATS).mean(axis=1) for score in scores]
@@ -109,12 +113,15 @@ def exchange_patients(groups: np.ndarray, rng: np.random.Generator) -> np.ndarra
 def _out_of_fold(x: np.ndarray, labels: np.ndarray, fold: np.ndarray) -> np.ndarray:
     """Scores (B, N) of B cross-validations of `labels` (B, N) on x (N, P)."""
     scores = np.empty(labels.shape, np.float32)
-    for start in range(0, len(labels), BATCH):
-        rows = slice(start, start + BATCH)
-        for k in range(fold.max() + 1):
-            test = fold[rows] == k
-            weights = fit_logistic(x, labels[rows], ~test)
-            scores[rows][test] = (weights[:, :-1] @ x.T + weights[:, -1:])[test]
+
+    def fit(part: tuple[slice, int]) -> None:
+        rows, k = part
+        test = fold[rows] == k
+        weights = fit_logistic(x, labels[rows], ~test)
+        scores[rows][test] = (weights[:, :-1] @ x.T + weights[:, -1:])[test]
+
+    batches = [slice(start, start + BATCH) for start in range(0, len(labels), BATCH)]
+    deque(ordered_map(fit, product(batches, range(fold.max() + 1))), maxlen=0)
     return scores
 
 

@@ -27,7 +27,8 @@ def parse_training(description: str) -> argparse.Namespace:
     add("--views", default=0, type=number(int, at_least=0), help="random rotations of each image")
     add("--rotation", default=15, type=number(float, at_least=0), help="largest angle, degrees")
     add("--epochs", default=25, type=number(int, at_least=1), help="passes over the images")
-    add("--batch-size", default=8, type=number(int, at_least=1), help="images per step")
+    size = "images per step; None: 8, and of more than 640 images an eightieth"
+    add("--batch-size", type=number(int, at_least=1), help=size)
     rate = "Adam's rate; None: the recipe's"
     add("--lr", type=number(float, at_least=0, above=True), help=rate)
     units = "hidden units of the head, 0: none; None: the recipe's"
@@ -37,7 +38,8 @@ def parse_training(description: str) -> argparse.Namespace:
     size = number(float, at_least=0, above=True, below=1)
     add("--test-size", default=0.2, type=size, help="share of each class held out")
     add("--folds", default=5, type=number(int, at_least=2), help="of the cross-validation")
-    add("--repeats", default=20, type=number(int, at_least=0), help="of it; 0 skips it")
+    times = "of it, 0 skips it; None: 20, or as many as predict 10,000 times"
+    add("--repeats", type=number(int, at_least=0), help=times)
     keep = "store the threshold that keeps this cross-validated sensitivity; None: 0.5"
     add("--sensitivity", type=size, help=keep)
     add("--fit-all", action="store_true", help="train the saved model on every image at the end")

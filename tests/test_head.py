@@ -76,6 +76,13 @@ def test_two_copies_more_of_a_class_change_little():
     assert np.abs(called[0] - called[1]).max() < 0.05
 
 
+@pytest.mark.parametrize("n", [50, 640, 5_000, 300_000])
+def test_an_epoch_of_four_fifths_of_the_images_has_at_most_about_64_steps(n):
+    size = head.usual_batch(n)
+    assert size == 8 or 0.8 * n / size == pytest.approx(64, rel=0.02)
+    assert size > 8 or n < 720
+
+
 def test_nothing_of_a_test_image_reaches_its_training():
     views, labels = cohort()
     train = np.arange(24)

@@ -6,7 +6,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from covidxray.errors import InputError
-from covidxray.splits import check_patients, holdout, merge_duplicates, repeated_folds
+from covidxray.splits import (
+    check_patients,
+    holdout,
+    merge_duplicates,
+    repeated_folds,
+    usual_repeats,
+)
 
 
 @st.composite
@@ -59,3 +65,11 @@ def test_patients_who_share_a_picture_become_one_group():
 def test_a_class_with_too_few_patients_is_named():
     with pytest.raises(InputError, match="class covid has 2 patients, fewer than 5"):
         check_patients(np.array([0, 0, 0, 1]), np.array([0, 0, 1, 2]), ("covid", "normal"), 5)
+
+
+@pytest.mark.parametrize("n", [50, 500, 501, 5_000, 300_000])
+def test_many_images_are_predicted_fewer_times_each_but_at_least_once(n):
+    repeats = usual_repeats(n)
+    assert 1 <= repeats <= 20
+    assert repeats == 1 or n * repeats <= 10_000
+    assert repeats == 20 or n * (repeats + 1) > 10_000
