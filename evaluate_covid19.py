@@ -19,6 +19,7 @@ def parse_arguments() -> argparse.Namespace:
     add("--json", type=Path, metavar="FILE", help="every number, as JSON; None: do not write it")
     add("--report", type=Path, help="HTML report to write, one file; None: do not")
     add("--seed", default=42, type=number(int, at_least=0), help="of the resampled intervals")
+    cli.add_cache(parser)
     cli.add_engine(parser)
     return parser.parse_args()
 
@@ -40,9 +41,11 @@ def main() -> None:
 
     with quiet_backend():
         from covidxray import summary
+        from covidxray.cache import Cache
         from covidxray.classifier import Classifier
 
-        classifier = Classifier(args.model)
+        cache = Cache(args.cache) if args.cache and args.engine == "local" else None
+        classifier = Classifier(args.model, cache)
     about, positive = classifier.about, classifier.positive
     salt, known = bytes.fromhex(about.salt), about.classes
     data = load_dataset(args.dataset, salt, classes=known, look_at=engine.look_at)

@@ -29,6 +29,7 @@ def parse_arguments() -> argparse.Namespace:
     add("--json", type=Path, metavar="FILE", help="the table as JSON; None: do not write it")
     explain = "folder for heat maps (Grad-CAM) of what speaks for the class; None: do not write"
     add("--explain", type=Path, metavar="DIR", help=explain)
+    cli.add_cache(parser)
     cli.add_engine(parser)
     return parser.parse_args()
 
@@ -58,13 +59,15 @@ def main() -> None:
     engine = cli.open_engine(args, *args.images)
     info("loading model...")
     with quiet_backend():
+        from covidxray.cache import Cache
         from covidxray.classifier import Classifier
         from covidxray.gradcam import central_share
         from covidxray.masks import share_inside
 
         if args.explain:
             from covidxray.plots import outline, overlay
-        classifier = Classifier(args.model)
+        cache = Cache(args.cache) if args.cache and args.engine == "local" else None
+        classifier = Classifier(args.model, cache)
     about = classifier.about
 
     good = 0

@@ -1,8 +1,8 @@
 """A saved model at work: images -> probabilities, warnings, the lungs, and where the heat is."""
 
-from collections import deque
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from itertools import islice, tee
 from pathlib import Path
 
 import keras
@@ -10,16 +10,22 @@ import numpy as np
 
 from covidxray import metrics
 from covidxray.backbone import LAST, RECIPES
+from covidxray.cache import Cache
 from covidxray.clues import Clue, look
 from covidxray.errors import InputError
 from covidxray.familiarity import unlike_an_xray
-from covidxray.features import in_batches
-from covidxray.gradcam import heat_map
+from covidxray.features import BATCH, computed_by, in_batches, key_of
+from covidxray.features import CODE as FEATURES_CODE
+from covidxray.files import sha256_of
+from covidxray.gradcam import coarse_heat, spread
 from covidxray.images import read_image
 from covidxray.lungs import POOLS, beside
 from covidxray.masks import enlarge, is_pair_of_lungs
 from covidxray.modelfile import load_model
 from covidxray.pipeline import ordered_map
+
+# What is kept of an image is computed by these.
+CODE = (*FEATURES_CODE, "classifier.py", "gradcam.py", "metrics.py")
 
 
 @dataclass(frozen=True)
@@ -50,14 +56,43 @@ class Prediction:
     heat: np.ndarray
 
 
+@dataclass(frozen=True)
+class Outputs:
+    """What the network makes of one image, and what a cache keeps of it.
+
+    Attributes:
+        probabilities: (C,) float32.
+        pooled: (3, 512) float32, of each pooling (`lungs.POOLS`).
+        logits: (28, 28) float32, of the lungs.
+        heat: float32, what speaks for the class that it is called (`gradcam.coarse_heat`).
+    """
+
+    probabilities: np.ndarray
+    pooled: np.ndarray
+    logits: np.ndarray
+    heat: np.ndarray
+
+
+@dataclass(frozen=True)
+class _Read:
+    """An image that was read; `outputs` if they are in the cache, under `key`."""
+
+    image: np.ndarray
+    clue: Clue | None
+    key: str = ""
+    outputs: Outputs | None = None
+
+
 class Classifier:
     """A model file, loaded once; `about` tells its classes, positive class and threshold.
+
+    What is computed of a file is kept in the `cache`, if there is one.
 
     Raises:
         InputError: the file cannot be read as a model of this program.
     """
 
-    def __init__(self, path: Path):
+    def __init__(self, path: Path, cache: Cache | None = None):
         self.path = path
         self._head, self.about, self._beside = load_model(path)
         self._recipe = RECIPES[self.about.recipe]
@@ -68,6 +103,9 @@ class Classifier:
         except (ValueError, TypeError) as error:
             raise InputError(f"{path}: its parts do not fit together; train it again") from error
         self._model = keras.Model(self._head.input, [self._head.output, *seen, maps])
+        self._cache = cache
+        if cache:
+            self._depends = {**computed_by(*CODE), "model": sha256_of(path)}
 
     def judge(
         self, paths: Iterable[Path], clues: list[Clue] | None = None
@@ -76,60 +114,67 @@ class Classifier:
 
         Their `clues`, for the audit, are added to the list if there is one.
         """
-        errors: deque[InputError | None] = deque()
-
-        def read(path: Path) -> tuple[np.ndarray, Clue | None] | InputError:
-            try:
-                return (read_image(path), None) if clues is None else look(path)
-            except InputError as error:
-                return error
-
-        def images() -> Iterator[np.ndarray]:
-            for found in ordered_map(read, paths):
-                if isinstance(found, InputError):
-                    errors.append(found)
+        want_clue = clues is not None
+        files = ordered_map(lambda path: self._read(path, want_clue), paths)
+        while chunk := list(islice(files, BATCH)):
+            found = [one for one in chunk if isinstance(one, _Read)]
+            if want_clue:
+                clues += [one.clue for one in found]
+            computed = self._compute(one.image for one in found if not one.outputs)
+            for one in chunk:
+                if isinstance(one, InputError):
+                    yield one
                     continue
-                image, clue = found
-                errors.append(None)
-                if clues is not None:
-                    clues.append(clue)
-                yield image
-
-        for prediction in self.predict(images()):
-            while error := errors.popleft():
-                yield error
-            yield prediction
-        yield from errors
+                outputs = one.outputs or next(computed)
+                if self._cache and not one.outputs:
+                    self._cache.put(one.key, vars(outputs))
+                yield self._judge(one.image, outputs)
 
     def predict(self, images: Iterable[np.ndarray]) -> Iterator[Prediction]:
         """Predict images, uint8 RGB (224, 224, 3), in order and as they come."""
-        waiting: deque[np.ndarray] = deque()
+        ahead, here = tee(images)
+        yield from map(self._judge, here, self._compute(ahead))
 
-        def watched() -> Iterator[np.ndarray]:
-            for image in images:
-                waiting.append(image)
-                yield image
+    def _read(self, path: Path, want_clue: bool) -> _Read | InputError:
+        try:
+            image, clue = look(path) if want_clue else (read_image(path), None)
+        except InputError as error:
+            return error
+        if not self._cache:
+            return _Read(image, clue)
+        key = key_of({**self._depends, "image": sha256_of(path)})
+        arrays = self._cache.get(key)
+        return _Read(image, clue, key, Outputs(**arrays) if arrays else None)
 
-        for probabilities, *vectors, logits, maps in in_batches(self._model, watched()):
-            pooled = dict(zip(POOLS, vectors, strict=True))
-            yield self._judge(waiting.popleft(), probabilities, pooled, logits, maps)
+    def _compute(self, images: Iterable[np.ndarray]) -> Iterator[Outputs]:
+        own, power = POOLS.index(self.about.pool), self._recipe.power
+        for probabilities, *pooled, logits, maps in in_batches(self._model, images):
+            within = logits if self.about.pool == "lungs" else None
+            label = self._label(probabilities)
+            heat = coarse_heat(self._head, power, pooled[own], maps, label, within)
+            yield Outputs(probabilities, np.stack(pooled), logits, heat)
 
-    def _judge(self, image, probabilities, pooled, logits, maps) -> Prediction:
+    def _label(self, probabilities: np.ndarray) -> int:
         row = probabilities.astype(np.float64)[None]
-        label = int(metrics.decide(row, self.positive, self.about.threshold)[0])
-        scores = {self.about.pool: float(row[0, self.positive])}
+        return int(metrics.decide(row, self.positive, self.about.threshold)[0])
+
+    def _judge(self, image: np.ndarray, outputs: Outputs) -> Prediction:
+        pooled = dict(zip(POOLS, outputs.pooled, strict=True))
+        probabilities = outputs.probabilities.astype(np.float64)
+        scores = {self.about.pool: float(probabilities[self.positive])}
         for pool, heads in self._beside.rivals.items():
             scores[pool] = float(heads.predict(pooled[pool][None], 0)[0, self.positive])
         familiarity = self._beside.familiarity
         distance = float(familiarity.distance(pooled["whole"][None])[0]) / float(familiarity.limit)
-        lungs = enlarge(logits)
+        lungs = enlarge(outputs.logits)
         found = is_pair_of_lungs(lungs)
         warning = unlike_an_xray(image)
         if not warning and not found:
             warning = "no pair of lungs found"
         if not warning and distance > 1:
             warning = "unlike the training images"
-        features = pooled[self.about.pool]
-        within = logits if self.about.pool == "lungs" else None
-        heat = heat_map(self._head, self._recipe.power, features, maps, label, within)
-        return Prediction(image, row[0], scores, label, distance, warning, lungs, found, heat)
+        heat = spread(outputs.heat, outputs.logits if self.about.pool == "lungs" else None)
+        label = self._label(outputs.probabilities)
+        return Prediction(
+            image, probabilities, scores, label, distance, warning, lungs, found, heat
+        )

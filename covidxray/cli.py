@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from covidxray.errors import InputError
-from covidxray.files import is_remote
+from covidxray.files import cache_folder, is_remote
 
 if TYPE_CHECKING:
     from covidxray.cluster import Cluster
@@ -87,6 +87,15 @@ def add_engine(parser: argparse.ArgumentParser, features: bool = False) -> None:
     if features:
         kept = "with ray: folder that keeps features as Parquet files; a run cut off goes on there"
         parser.add_argument("--features", type=Path, metavar="DIR", help=kept)
+
+
+def add_cache(parser: argparse.ArgumentParser) -> None:
+    """The options --cache and --no-cache, which leaves None."""
+    folder = cache_folder() / "features"
+    keep = "folder to keep features in, 2 GB at most: a second run computes none; not with ray"
+    parser.add_argument("--cache", default=folder, type=Path, metavar="DIR", help=keep)
+    none = {"dest": "cache", "action": "store_const", "default": argparse.SUPPRESS}
+    parser.add_argument("--no-cache", **none, help="compute everything, keep nothing")
 
 
 def open_engine(args: argparse.Namespace, *places: Path) -> "Local | Cluster":

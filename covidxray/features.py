@@ -74,6 +74,11 @@ class Seen:
     clue: Clue
 
 
+def key_of(parts: dict[str, Any]) -> str:
+    """An entry's name in the cache, from all that it depends on."""
+    return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
+
+
 @dataclass(frozen=True)
 class Kept:
     """What a cache holds of N images: their SHA-256 `digests`, and all else that it `depends` on
@@ -85,8 +90,7 @@ class Kept:
 
     def key(self, i: int, angles: np.ndarray) -> str:
         """An entry's key: image `i` in these rotations."""
-        parts = {**self.depends, "image": self.digests[i], "angles": angles.tolist()}
-        return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
+        return key_of({**self.depends, "image": self.digests[i], "angles": angles.tolist()})
 
     def get(self, i: int, angles: np.ndarray) -> Seen | None:
         """What is kept of image `i`; None if nothing is."""
@@ -101,6 +105,15 @@ class Kept:
         self.cache.put(self.key(i, angles), arrays)
 
 
+def computed_by(*modules: str) -> dict[str, Any]:
+    """The source of this program's modules, and the versions of the libraries."""
+    code = hashlib.sha256()
+    for name in modules:
+        code.update(Path(__file__).with_name(name).read_bytes())
+    versions = {name: version(name) for name in (*LIBRARIES, keras.backend.backend())}
+    return {"code": code.hexdigest(), "versions": versions}
+
+
 def depends_on(
     weights: Weights, recipe: Recipe, segmenter: Segmenter, precision: str
 ) -> dict[str, Any]:
@@ -108,15 +121,11 @@ def depends_on(
 
     This program's own part in it is told by its source, so that no change can be forgotten.
     """
-    code, lungs = hashlib.sha256(), hashlib.sha256()
-    for name in CODE:
-        code.update(Path(__file__).with_name(name).read_bytes())
+    lungs = hashlib.sha256()
     for name, array in to_arrays(segmenter).items():
         lungs.update(f"{name}{array.dtype.str}{array.shape}".encode() + array.tobytes())
-    backend = keras.backend.backend()
     return {
-        "code": code.hexdigest(),
-        "versions": {name: version(name) for name in (*LIBRARIES, backend)},
+        **computed_by(*CODE),
         "weights": weights.sha256,
         "recipe": [recipe.block, recipe.pooled, recipe.power],
         "segmenter": lungs.hexdigest(),

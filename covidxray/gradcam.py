@@ -44,7 +44,20 @@ def heat_map(
     label: int,
     within: np.ndarray | None = None,
 ) -> np.ndarray:
-    """Where one picture speaks for a class.
+    """Where one picture speaks for a class: float32 (224, 224), see `spread`; the arguments are
+    those of `coarse_heat`."""
+    return spread(coarse_heat(model, power, features, maps, label, within), within)
+
+
+def coarse_heat(
+    model: keras.Model,
+    power: int,
+    features: np.ndarray,
+    maps: np.ndarray,
+    label: int,
+    within: np.ndarray | None = None,
+) -> np.ndarray:
+    """Where one picture speaks for a class, at the resolution of the maps.
 
     Args:
         model: as `head.build_model` makes it.
@@ -55,7 +68,7 @@ def heat_map(
         within: (28, 28), logits of the lungs if they alone are pooled, as only they can speak then.
 
     Returns:
-        float32 (224, 224), 0 to 1; all zero where nothing speaks for the class.
+        float32 (h, w), 0 where nothing speaks for the class.
     """
     maps = maps.astype(np.float32)
     weights = head_gradient(model, features, label)
@@ -66,9 +79,16 @@ def heat_map(
         raised = np.power(maps, power - 1)
         part = raised.mean(axis=(0, 1)) if within is None else raised[within > 0].mean(axis=0)
         weights = weights * part / np.maximum(features, 1e-6) ** (power - 1)
-    heat = np.maximum(maps @ weights.astype(np.float32), 0)
-    heat = np.maximum(cv2.resize(heat, (SIZE, SIZE), interpolation=cv2.INTER_CUBIC), 0)
-    if within is not None:
+    return np.maximum(maps @ weights.astype(np.float32), 0)
+
+
+def spread(coarse: np.ndarray, within: np.ndarray | None = None) -> np.ndarray:
+    """Heat (h, w) on the picture: float32 (224, 224), 0 to 1; all zero where there is none.
+
+    `within` is as for `coarse_heat`.
+    """
+    heat = np.maximum(cv2.resize(coarse, (SIZE, SIZE), interpolation=cv2.INTER_CUBIC), 0)
+    if within is not None and (within > 0).any():
         heat *= enlarge(within)
     return heat / heat.max() if heat.max() > 0 else heat
 

@@ -3,8 +3,7 @@
 import argparse
 from pathlib import Path
 
-from covidxray.cli import add_engine, class_folder, existing_folder, make_parser, number
-from covidxray.files import cache_folder
+from covidxray.cli import add_cache, add_engine, class_folder, existing_folder, make_parser, number
 
 
 def parse_training(description: str) -> argparse.Namespace:
@@ -45,10 +44,7 @@ def parse_training(description: str) -> argparse.Namespace:
     add("--fit-all", action="store_true", help="train the saved model on every image at the end")
     precision = ("auto", "float32", "bfloat16")
     add("--precision", default="auto", choices=precision, help="of VGG16 while training")
-    keep = "folder to keep features in, 2 GB at most: a second run computes none; not with ray"
-    add("--cache", default=cache_folder() / "features", type=Path, metavar="DIR", help=keep)
-    without = "compute everything, keep nothing"
-    add("--no-cache", dest="cache", action="store_const", default=argparse.SUPPRESS, help=without)
+    add_cache(parser)
     add("--cache-info", action="store_true", help="show the cache's folder and size, and end")
     add("--seed", default=42, type=number(int, at_least=0), help="of everything random")
     add_engine(parser, features=True)

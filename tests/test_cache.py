@@ -14,6 +14,7 @@ from conftest import ROOT
 from covidxray import features
 from covidxray.backbone import RECIPES, build_backbone
 from covidxray.cache import Cache
+from covidxray.classifier import Classifier
 from covidxray.files import sha256_of
 from covidxray.lungs import load_segmenter
 from covidxray.weights import Weights
@@ -267,3 +268,42 @@ def test_a_model_that_a_second_run_saves_predicts_what_the_first_does(trained, s
     ]
     assert [done.returncode for done in said] == [0, 0], said[1].stderr
     assert said[0].stdout == said[1].stdout
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["evaluate_covid19.py", "predict_covid19.py"])
+def test_judged_again_an_image_does_not_go_through_the_network(
+    name, trained, script, tmp_path, monkeypatch
+):
+    model, drawings = trained
+    given = ["--dataset", drawings] if name.startswith("evaluate") else ["--csv", "p.csv", drawings]
+    command = [name, "--model", model, "--cache", "kept", "--json", "n.json", *given]
+    first = script(*command, cwd=tmp_path)
+    assert first.returncode == 0, first.stderr
+    written = (tmp_path / "n.json").read_bytes()
+    monkeypatch.setattr(keras.Model, "predict_on_batch", None)
+    again = script(*command, cwd=tmp_path)
+    assert (again.returncode, again.stdout) == (0, first.stdout)
+    assert (tmp_path / "n.json").read_bytes() == written
+
+
+@pytest.mark.slow
+def test_what_a_run_left_undone_is_all_that_the_next_one_computes(trained, tmp_path, monkeypatch):
+    model, drawings = trained
+    cache, paths = Cache(tmp_path), sorted(drawings.rglob("*.jpg"))
+    whole = list(Classifier(model, cache).judge(paths))
+    for path in places(cache)[::4]:
+        path.unlink()
+    computed, predict = [], keras.Model.predict_on_batch
+
+    def count(self, images):
+        computed.extend(images)
+        return predict(self, images)
+
+    monkeypatch.setattr(keras.Model, "predict_on_batch", count)
+    again = list(Classifier(model, cache).judge(paths))
+    assert len(computed) == len(range(0, len(paths), 4))
+    assert [one.label for one in again] == [one.label for one in whole]
+    for one, other in zip(again, whole, strict=True):
+        np.testing.assert_allclose(one.heat, other.heat, atol=1e-4)
+        np.testing.assert_allclose(one.probabilities, other.probabilities, atol=1e-6)

@@ -31,7 +31,7 @@ from covidxray.weights import load_weights
 parquet = pytest.importorskip("pyarrow.parquet", reason="Ray is not installed")
 upath = pytest.importorskip("upath", reason="Ray is not installed")
 absent = find_spec("ray") is None  # it is imported later, as it looks for its token only once
-pytestmark = [pytest.mark.slow, pytest.mark.skipif(absent, reason="Ray is not installed")]
+pytestmark = [pytest.mark.long, pytest.mark.skipif(absent, reason="Ray is not installed")]
 SALT = bytes(16)
 
 
@@ -42,10 +42,12 @@ def free_port():
 
 
 def wait_until(true, seconds=120):
+    """What it gives, once that is true."""
     end = time.monotonic() + seconds
-    while not true():
+    while not (found := true()):
         assert time.monotonic() < end, "a node does not start"
         time.sleep(0.05)
+    return found
 
 
 @pytest.fixture(scope="module")
@@ -87,15 +89,15 @@ def kill(node):
         node.wait()
 
 
-def works(node):
-    """Whether an actor on it is at work; Ray says so in the process's name."""
+def at_work(node):
+    """The process of an actor at work on it, or None; Ray says so in the process's name."""
     for folder in Path("/proc").glob("[0-9]*"):
         with suppress(OSError):
             busy = b"MapWorker(MapBatches(_Actor)).submit" in (folder / "cmdline").read_bytes()
             parent = int((folder / "stat").read_text().rpartition(")")[2].split()[1])
             if busy and os.getpgid(parent) == node.pid:
-                return True
-    return False
+                return int(folder.name)
+    return None
 
 
 @pytest.fixture(scope="module")
@@ -111,9 +113,9 @@ def engine(nodes):
 
 @pytest.fixture(scope="module")
 def drawings(script, tmp_path_factory):
-    """48 + 48 drawings, six chunks."""
+    """64 + 64 drawings, eight chunks."""
     folder = tmp_path_factory.mktemp("cluster") / "drawings"
-    assert script("make_demo_dataset.py", "-s", 48, "-o", folder).returncode == 0
+    assert script("make_demo_dataset.py", "-s", 64, "-o", folder).returncode == 0
     return folder
 
 
@@ -190,8 +192,15 @@ def test_a_node_is_lost_half_way_and_the_features_are_the_same(
         came.append(start)
 
     def kill_at_work():
-        wait_until(lambda: came and works(nodes[1][1]))
-        kill(nodes[1][1])
+        first, second = nodes[1]
+        wait_until(lambda: came)
+        # The first holds its breath, or it might do all before the second has begun.
+        if held := at_work(first):
+            os.kill(held, signal.SIGSTOP)
+        wait_until(lambda: at_work(second))
+        kill(second)
+        if held:
+            os.kill(held, signal.SIGCONT)
 
     monkeypatch.setattr(cluster.Parts, "add", add_and_kill)
     monkeypatch.setattr(cluster, "PART", 32)
@@ -201,13 +210,13 @@ def test_a_node_is_lost_half_way_and_the_features_are_the_same(
     features = extract(engine, made_of, data)
     killer.join()
     assert nodes[1][1].poll() == -signal.SIGKILL
-    assert sorted(came) == list(range(0, 96, 16))
+    assert sorted(came) == list(range(0, 128, 16))
     assert_same(features, extract(Local(), made_of, data))
 
     last = sorted((tmp_path / "features").glob("*.parquet"))[-1]
     held = {i - i % 16 for i in parquet.read_table(last)["index"].to_pylist()}
     last.unlink()  # as if the run had been cut off
     assert_same(extract(engine, made_of, data), features)
-    assert set(came[6:]) == held
+    assert set(came[8:]) == held
     with pytest.raises(InputError, match="is of other images or options"):
         extract(engine, made_of, data, views=1)
