@@ -5,7 +5,7 @@ import secrets
 from covidxray import cli
 from covidxray.cli import DISCLAIMER, info, quiet_backend
 from covidxray.errors import InputError
-from covidxray.files import check_writable, whole_file
+from covidxray.files import check_outputs, whole_files
 from covidxray.options import parse_training
 
 
@@ -16,8 +16,7 @@ def main() -> None:
 
         print(Cache(args.cache))
         return
-    for path in filter(None, (args.plot, args.model, args.metrics, args.report)):
-        check_writable(path)
+    check_outputs(args.plot, args.model, args.metrics, args.report)
     if args.model.suffix != ".keras":
         raise InputError(f"{args.model}: a model's name must end in .keras")
     if args.sensitivity and not args.repeats:
@@ -96,9 +95,6 @@ def main() -> None:
     print(summary.format_shortcut(shortcuts, sentence))
 
     info("saving plot, model and metrics...")
-    with whole_file(args.plot) as part:
-        note = summary.DRAWINGS if data.synthetic else "Validation: the held-out images."
-        plots.plot_history(once.heads.history, str(data), note, part)
     found = training.Run(
         data, copies, positive, once, repeated, threshold, shortcuts, sentence, dice
     )
@@ -107,11 +103,15 @@ def main() -> None:
     made_of = training.Made(
         args.recipe, args.pool, weights.name, segmenter, options, args.fit_all, salt
     )
-    training.save(found, made_of, args.model, backbone, features, all_rng, familiar_rng)
     depends = {"weights": {"name": weights.name, "sha256": weights.sha256}, "precision": precision}
-    summary.write_json(args.metrics, training.results(found, vars(args), depends))
-    if args.report:
-        training.write_report(args.report, found, args.model, engine)
+    outputs = args.plot, args.model, args.metrics, args.report
+    with whole_files(*outputs) as (plot, model, numbers, page):
+        note = summary.DRAWINGS if data.synthetic else "Validation: the held-out images."
+        plots.plot_history(once.heads.history, str(data), note, plot)
+        training.save(found, made_of, model, backbone, features, all_rng, familiar_rng)
+        summary.write_json(numbers, training.results(found, vars(args), depends))
+        if page:
+            training.write_report(page, found, model, engine)
     print(f"\n{DISCLAIMER}")
 
 
