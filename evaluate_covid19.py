@@ -7,7 +7,7 @@ from pathlib import Path
 from covidxray import cli
 from covidxray.cli import DISCLAIMER, existing_folder, info, make_parser, number, quiet_backend
 from covidxray.errors import InputError
-from covidxray.files import check_outputs, whole_files
+from covidxray.files import check_outputs, naming, whole_files
 
 
 def parse_arguments() -> argparse.Namespace:
@@ -117,16 +117,18 @@ def main() -> None:
         "shortcuts": shortcuts and asdict(shortcuts),
         "versions": summary.versions(),
     }
-    with whole_files(args.json, args.report) as (numbers, page):
-        if numbers:
-            summary.write_json(numbers, results)
-        if page:
+    with whole_files() as begin:
+        if args.json:
+            with naming(args.json):
+                summary.write_json(begin(args.json), results)
+        if args.report:
             from covidxray import report
 
             content = summary.validation_report(
                 data, positive, probabilities, result, gallery, about, shortcuts, sentence, pools
             )
-            report.write_report(page, content)
+            with naming(args.report):
+                report.write_report(begin(args.report), content)
     print(f"\n{DISCLAIMER}")
 
 

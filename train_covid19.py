@@ -5,7 +5,7 @@ import secrets
 from covidxray import cli
 from covidxray.cli import DISCLAIMER, info, quiet_backend
 from covidxray.errors import InputError
-from covidxray.files import check_outputs, whole_files
+from covidxray.files import check_outputs, naming, whole_files
 from covidxray.options import parse_training
 
 
@@ -104,14 +104,19 @@ def main() -> None:
         args.recipe, args.pool, weights.name, segmenter, options, args.fit_all, salt
     )
     depends = {"weights": {"name": weights.name, "sha256": weights.sha256}, "precision": precision}
-    outputs = args.plot, args.model, args.metrics, args.report
-    with whole_files(*outputs) as (plot, model, numbers, page):
+    with whole_files() as begin:
         note = summary.DRAWINGS if data.synthetic else "Validation: the held-out images."
-        plots.plot_history(once.heads.history, str(data), note, plot)
-        training.save(found, made_of, model, backbone, features, all_rng, familiar_rng)
-        summary.write_json(numbers, training.results(found, vars(args), depends))
-        if page:
-            training.write_report(page, found, model, engine)
+        with naming(args.plot):
+            plots.plot_history(once.heads.history, str(data), note, begin(args.plot))
+        with naming(args.model):
+            model = begin(args.model)
+            training.save(found, made_of, model, backbone, features, all_rng, familiar_rng)
+        numbers = training.results(found, vars(args), depends)
+        with naming(args.metrics):
+            summary.write_json(begin(args.metrics), numbers)
+        if args.report:
+            with naming(args.report):
+                training.write_report(begin(args.report), found, model, engine)
     print(f"\n{DISCLAIMER}")
 
 

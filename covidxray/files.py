@@ -6,8 +6,8 @@ import platform
 import re
 import shutil
 import tempfile
-from collections.abc import Iterable, Iterator
-from contextlib import ExitStack, contextmanager, suppress
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import platformdirs
@@ -64,32 +64,44 @@ def whole_file(path: Path) -> Iterator[Path]:
         InputError: `path` is a folder, or its folder does not exist, cannot be written to or is on
             a disk that is full.
     """
-    _check_place(path)
-    part = stand_in(path, path.suffix)
-    _unfinished.add(part)
+    with whole_files() as begin:
+        part = begin(path)
+        with naming(path):
+            yield part
+
+
+@contextmanager
+def whole_files() -> Iterator[Callable[[Path], Path]]:
+    """`whole_file` for the outputs of one run: a function from each to its stand-in. They are
+    renamed together, once the block has ended well."""
+    parts: dict[Path, Path] = {}
+
+    def begin(path: Path) -> Path:
+        _check_place(path)
+        parts[path] = stand_in(path, path.suffix)
+        _unfinished.add(parts[path])
+        return parts[path]
+
     try:
-        yield part
-        os.replace(part, path)
-    except BrokenPipeError:  # of what the block prints, if anything
-        raise
+        yield begin
+        for path, part in parts.items():
+            with naming(path):
+                os.replace(part, path)
+    finally:
+        for part in parts.values():
+            part.unlink(missing_ok=True)
+            _unfinished.discard(part)
+
+
+@contextmanager
+def naming(path: Path) -> Iterator[None]:
+    """Make an InputError that names `path` of what the system says while it is written."""
+    try:
+        yield
     except OSError as error:
         why = error.strerror or error
         mend = "make room there or choose another place"
         raise InputError(f"{path}: cannot be written ({why}); {mend}") from error
-    finally:
-        part.unlink(missing_ok=True)
-        _unfinished.discard(part)
-
-
-@contextmanager
-def whole_files(*paths: Path | None) -> Iterator[list[Path | None]]:
-    """`whole_file` for several, renamed together at the end: they are of one run. None stays None.
-
-    Raises:
-        InputError: one of them cannot be written; then all are as they were.
-    """
-    with ExitStack() as stack:
-        yield [path and stack.enter_context(whole_file(path)) for path in paths]
 
 
 def check_outputs(*paths: Path | None, needed: Iterable[Path] = ()) -> None:

@@ -6,8 +6,9 @@ from collections.abc import Callable
 from contextlib import ExitStack
 from pathlib import Path
 from textwrap import indent
+from typing import TextIO
 
-from covidxray.files import whole_files
+from covidxray.files import naming, whole_files
 
 COLUMNS = ("image", "class", "probability", "distance", "warning")
 COLUMNS += ("heat_in_lungs", "heat_in_centre", "heat_map")
@@ -20,23 +21,34 @@ def open_tables(
 
     Rows are written as they come, so that memory does not grow with them.
     """
+    begin = stack.enter_context(whole_files())
     table, document, rows = None, None, 0
-    csv_part, json_part = stack.enter_context(whole_files(csv_path, json_path))
-    if csv_part:
-        table = csv.writer(stack.enter_context(csv_part.open("w", newline="", encoding="utf-8")))
-        table.writerow(COLUMNS)
-    if json_part:
-        document = stack.enter_context(json_part.open("w", encoding="utf-8"))
-        document.write("[")
-        stack.callback(lambda: document.write("\n]\n" if rows else "]\n"))
+
+    def begin_file(path: Path) -> TextIO:
+        file = begin(path).open("w", newline="", encoding="utf-8")
+        stack.callback(end_file, path, file)
+        return file
+
+    def end_file(path: Path, file: TextIO) -> None:
+        with naming(path), file:
+            if file is document:
+                file.write("\n]\n" if rows else "]\n")
 
     def write(*cells) -> None:
         nonlocal rows
         if table:
-            table.writerow(["" if cell is None else cell for cell in cells])
+            with naming(csv_path):
+                table.writerow(["" if cell is None else cell for cell in cells])
         if document:
             row = json.dumps(dict(zip(COLUMNS, cells, strict=True)), indent=1)
-            document.write(f"{',' if rows else ''}\n{indent(row, ' ')}")
+            with naming(json_path):
+                document.write(f"{',' if rows else ''}\n{indent(row, ' ')}")
         rows += 1
 
+    if csv_path:
+        table = csv.writer(begin_file(csv_path))
+        table.writerow(COLUMNS)
+    if json_path:
+        document = begin_file(json_path)
+        document.write("[")
     return write
