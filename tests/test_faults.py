@@ -3,6 +3,7 @@
 import json
 import os
 import random
+import re
 import shutil
 import signal
 import subprocess
@@ -95,14 +96,17 @@ def finish(process):
     """Its exit code, and what it said but for progress."""
     _, said = process.communicate()
     lines = [
-        line for line in said.splitlines() if line and "[INFO]" not in line and "|" not in line
+        line
+        for line in said.splitlines()
+        if line.strip() and "[INFO]" not in line and "|" not in line
     ]
     return process.returncode, lines
 
 
 def content(path):
     """What an output holds, the same for the same run: of a folder its files, of a model all but
-    the time at which it was saved and its patients' digests, which are salted anew."""
+    the time at which it was saved, where Keras' objects lay in memory, and its patients' digests,
+    which are salted anew."""
     if not path.exists():
         return None
     if path.is_dir():
@@ -116,6 +120,7 @@ def content(path):
         members = {name: archive.read(name) for name in archive.namelist()}
     about = json.loads(members[MEMBER])
     members[MEMBER] = {**about, "salt": "", "patients": len(about["patients"])}
+    members["config.json"] = re.sub(rb'"shared_object_id": \d+', b"", members["config.json"])
     return members | {"metadata.json": None}
 
 
@@ -188,25 +193,27 @@ def test_ctrl_c_at_any_moment_ends_it_in_two_seconds_without_a_trace(place, name
     if kind == signal.SIGTERM and name not in ("build", "predict"):
         pytest.skip("the same code")
     folder = place(name)
-    before = sorted(folder.rglob("*"))
     began = time.perf_counter()
     assert finish(start(folder, name, *uncached(name)))[0] == 0
     lasts = time.perf_counter() - began
-    for output in {path.split("/")[0] for path in RUNS[name][0]}:
-        shutil.rmtree(folder / output) if (folder / output).is_dir() else (folder / output).unlink()
+    whole = contents(folder, name)
     for i in range(moments):
+        for output in {path.split("/")[0] for path in RUNS[name][0]}:
+            shutil.rmtree(folder / output, ignore_errors=True)
+            (folder / output).unlink(missing_ok=True)
         process = start(folder, name, *uncached(name))
         time.sleep((0.3 + 0.6 * i / moments) * lasts)
         sent = time.perf_counter()
         process.send_signal(kind)
         code, said = finish(process)
         assert time.perf_counter() - sent < 2
-        assert code in (128 + kind, 0)
         assert said == []
-        if code == 0:  # all was done before it was asked to stop
-            break
-        left = [path for path in folder.rglob("*") if path.parent != folder / "tmp"]
-        assert sorted(path for path in left if "assets" not in path.parts) == before
+        # 0: all was done. By the signal itself, which a shell shows as the same: not yet begun.
+        assert code in (128 + kind, 0, -signal.SIGTERM)
+        found = contents(folder, name)
+        assert all(found[output] in (None, whole[output]) for output in found)
+        assert code != 0 or found == whole
+        assert hidden(folder) == []
 
 
 def uncached(name):
@@ -425,24 +432,24 @@ def test_two_trainings_at_once_share_a_cache_and_leave_the_outputs_of_one(place)
 def test_a_training_killed_at_ninety_percent_computes_the_rest_alone(script, tmp_path):
     assert (
         script(
-            "make_demo_dataset.py", "-s", 60, "--size", 64, "-o", "drawings", cwd=tmp_path
+            "make_demo_dataset.py", "-s", 20, "--size", 64, "-o", "drawings", cwd=tmp_path
         ).returncode
         == 0
     )
     (tmp_path / "tmp").mkdir()
     process = start(tmp_path, "train")
-    while len(list((tmp_path / "kept").rglob("[!.]*.safetensors"))) < 108:
+    while len(list((tmp_path / "kept").rglob("[!.]*.safetensors"))) < 36:
         assert process.poll() is None
         time.sleep(0.01)
     process.kill()
     process.communicate()
     kept = len(list((tmp_path / "kept").rglob("[!.]*.safetensors")))
-    assert 108 <= kept < 120
+    assert 36 <= kept < 40
     process = start(tmp_path, "train")
     _, said = process.communicate()
     assert process.returncode == 0
-    assert f"{kept} of 120 images are in the cache" in said
-    assert f" {120 - kept}/{120 - kept} " in said  # the bar of VGG16: so many views
+    assert f"{kept} of 40 images are in the cache" in said
+    assert f" {40 - kept}/{40 - kept} " in said  # the bar of VGG16: so many views
 
 
 def test_a_cache_that_may_not_be_written_to_serves(tmp_path, monkeypatch):
