@@ -106,8 +106,8 @@ def finish(process):
 
 def content(path):
     """What an output holds, the same for the same run: of a folder its files, of a model all but
-    the time at which it was saved, where Keras' objects lay in memory, and its patients' digests,
-    which are salted anew."""
+    the time at which it was saved, Keras' numbers of its objects (another if features are cached,
+    since fewer are made), and its patients' digests, which are salted anew."""
     if not path.exists():
         return None
     if path.is_dir():
@@ -121,8 +121,9 @@ def content(path):
         members = {name: archive.read(name) for name in archive.namelist()}
     about = json.loads(members[MEMBER])
     members[MEMBER] = {**about, "salt": "", "patients": len(about["patients"])}
-    members["config.json"] = re.sub(rb'"shared_object_id": \d+', b"", members["config.json"])
-    return members | {"metadata.json": None}
+    config = re.sub(rb'"shared_object_id": \d+', b"", members["config.json"])
+    config = re.sub(rb'"([a-z_]+)_\d+"', rb'"\1"', config)
+    return members | {"metadata.json": None, "config.json": config}
 
 
 def contents(folder, name):
