@@ -4,10 +4,12 @@ import argparse
 from collections.abc import Sequence
 from pathlib import Path
 
+from covidxray.cli import existing_folder, info, make_parser, number, run  # first: quiet Ctrl-C
+
+# isort: split
 import numpy as np
 from tqdm import tqdm
 
-from covidxray.cli import existing_folder, info, make_parser, number, run
 from covidxray.errors import InputError
 from covidxray.images import read_image
 from covidxray.manifest import check_ours, fill_folder

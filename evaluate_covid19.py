@@ -7,7 +7,7 @@ from pathlib import Path
 from covidxray import cli
 from covidxray.cli import DISCLAIMER, existing_folder, info, make_parser, number, quiet_backend
 from covidxray.errors import InputError
-from covidxray.files import check_writable
+from covidxray.files import check_outputs, naming, whole_files
 
 
 def parse_arguments() -> argparse.Namespace:
@@ -26,8 +26,7 @@ def parse_arguments() -> argparse.Namespace:
 
 def main() -> None:
     args = parse_arguments()
-    for path in filter(None, (args.json, args.report)):
-        check_writable(path)
+    check_outputs(args.json, args.report, needed=[args.model])
 
     engine = cli.open_engine(args, args.dataset)
     info("loading model...")
@@ -108,28 +107,31 @@ def main() -> None:
             print(where.sentence)
             info(f"shortcuts are not looked for: {error}")
 
-    if args.json:
-        results = {
-            "dataset": summary.describe_data(data) | {"copies_across_patients": copies},
-            "model": {"file": args.model.name, **summary.model_card(about)},
-            "trained_on": {"images": seen.sum(), "of_patients": known.sum()},
-            "unlike_the_training_images": flagged,
-            "heat_in_centre": gallery.centre,
-            "heat_in_lungs": gallery.inside,
-            "pairs_of_lungs": pairs.sum(),
-            "where": where and asdict(where),
-            **asdict(result),
-            "shortcuts": shortcuts and asdict(shortcuts),
-            "versions": summary.versions(),
-        }
-        summary.write_json(args.json, results)
-    if args.report:
-        from covidxray import report
+    results = {
+        "dataset": summary.describe_data(data) | {"copies_across_patients": copies},
+        "model": {"file": args.model.name, **summary.model_card(about)},
+        "trained_on": {"images": seen.sum(), "of_patients": known.sum()},
+        "unlike_the_training_images": flagged,
+        "heat_in_centre": gallery.centre,
+        "heat_in_lungs": gallery.inside,
+        "pairs_of_lungs": pairs.sum(),
+        "where": where and asdict(where),
+        **asdict(result),
+        "shortcuts": shortcuts and asdict(shortcuts),
+        "versions": summary.versions(),
+    }
+    with whole_files() as begin:
+        if args.json:
+            with naming(args.json):
+                summary.write_json(begin(args.json), results)
+        if args.report:
+            from covidxray import report
 
-        content = summary.validation_report(
-            data, positive, probabilities, result, gallery, about, shortcuts, sentence, pools
-        )
-        report.write_report(args.report, content)
+            content = summary.validation_report(
+                data, positive, probabilities, result, gallery, about, shortcuts, sentence, pools
+            )
+            with naming(args.report):
+                report.write_report(begin(args.report), content)
     print(f"\n{DISCLAIMER}")
 
 

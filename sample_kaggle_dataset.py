@@ -3,9 +3,11 @@
 import argparse
 from pathlib import Path
 
+from covidxray.cli import existing_folder, make_parser, number, run  # first: quiet Ctrl-C
+
+# isort: split
 import numpy as np
 
-from covidxray.cli import existing_folder, make_parser, number, run
 from covidxray.manifest import check_ours, fill_folder
 from covidxray.sources import kaggle
 

@@ -5,7 +5,7 @@ import secrets
 from covidxray import cli
 from covidxray.cli import DISCLAIMER, info, quiet_backend
 from covidxray.errors import InputError
-from covidxray.files import check_writable, whole_file
+from covidxray.files import check_outputs, naming, whole_files
 from covidxray.options import parse_training
 
 
@@ -16,8 +16,7 @@ def main() -> None:
 
         print(Cache(args.cache))
         return
-    for path in filter(None, (args.plot, args.model, args.metrics, args.report)):
-        check_writable(path)
+    check_outputs(args.plot, args.model, args.metrics, args.report)
     if args.model.suffix != ".keras":
         raise InputError(f"{args.model}: a model's name must end in .keras")
     if args.sensitivity and args.repeats == 0:
@@ -99,9 +98,6 @@ def main() -> None:
     print(summary.format_shortcut(shortcuts, sentence))
 
     info("saving plot, model and metrics...")
-    with whole_file(args.plot) as part:
-        note = summary.DRAWINGS if data.synthetic else "Validation: the held-out images."
-        plots.plot_history(once.heads.history, str(data), note, part)
     found = training.Run(
         data, copies, positive, once, repeated, threshold, shortcuts, sentence, dice
     )
@@ -110,11 +106,20 @@ def main() -> None:
     made_of = training.Made(
         args.recipe, args.pool, weights.name, segmenter, options, args.fit_all, salt
     )
-    training.save(found, made_of, args.model, backbone, features, all_rng, familiar_rng)
     depends = {"weights": {"name": weights.name, "sha256": weights.sha256}, "precision": precision}
-    summary.write_json(args.metrics, training.results(found, vars(args), depends))
-    if args.report:
-        training.write_report(args.report, found, args.model, engine)
+    with whole_files() as begin:
+        note = summary.DRAWINGS if data.synthetic else "Validation: the held-out images."
+        with naming(args.plot):
+            plots.plot_history(once.heads.history, str(data), note, begin(args.plot))
+        with naming(args.model):
+            model = begin(args.model)
+            training.save(found, made_of, model, backbone, features, all_rng, familiar_rng)
+        numbers = training.results(found, vars(args), depends)
+        with naming(args.metrics):
+            summary.write_json(begin(args.metrics), numbers)
+        if args.report:
+            with naming(args.report):
+                training.write_report(begin(args.report), found, model, engine)
     print(f"\n{DISCLAIMER}")
 
 

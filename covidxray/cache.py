@@ -10,6 +10,7 @@ and renamed into it: runs may share a folder, and a run that is killed leaves no
 import hashlib
 import os
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
@@ -47,9 +48,10 @@ class Cache:
         path = self._place(key)
         try:
             content = path.read_bytes()
-            os.utime(path)
         except OSError:
             return None
+        with suppress(OSError):  # others may read what they may not write
+            os.utime(path)
         try:
             arrays = load(content)
             if arrays.pop(CHECKSUM).tobytes() == _checksum(key, arrays):
@@ -65,13 +67,13 @@ class Cache:
         """Keep an entry. Where the folder cannot be written to, that is said, and no error."""
         if self.limit == 0:
             return
-        if self._written > self.limit / 20:
-            self._trim()
         arrays = {name: np.ascontiguousarray(array) for name, array in arrays.items()}
         checksum = np.frombuffer(_checksum(key, arrays), np.uint8)
         content = save({**arrays, CHECKSUM: checksum})
         path = self._place(key)
         try:
+            if self._written > self.limit / 20:
+                self._trim()
             path.parent.mkdir(parents=True, exist_ok=True)
             with whole_file(path) as part:
                 part.write_bytes(content)

@@ -1,21 +1,29 @@
 """What the scripts share: the parser, `[INFO]` lines, exit codes."""
 
 import argparse
+import atexit
+import errno
 import os
+import signal
+import socket
 import sys
+import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from types import TracebackType
 from typing import TYPE_CHECKING
 
 from covidxray.errors import InputError
-from covidxray.files import cache_folder, is_remote
+from covidxray.files import abandon, cache_folder, is_remote
 
 if TYPE_CHECKING:
     from covidxray.cluster import Cluster
     from covidxray.engine import Local
 
 DISCLAIMER = "For learning and research only: this is not a medical device."
+GRACE = 1.0  # seconds to tidy up after Ctrl-C
 
 
 def make_parser(description: str) -> argparse.ArgumentParser:
@@ -162,11 +170,77 @@ def quiet_backend() -> Iterator[None]:
 
 
 def run(main: Callable[[], None]) -> None:
-    """Run a script's `main`: exit code 0, 2 for what the user can mend, 130 for Ctrl-C."""
+    """Run a script's `main`: exit code 0, 2 for what the user can mend, 130 for Ctrl-C, 143 for
+    SIGTERM."""
+    # Once all is done, Python's own end is not interrupted.
+    atexit.register(signal.signal, signal.SIGINT, signal.SIG_IGN)
+    with _soon_stopped():
+        try:
+            try:
+                main()
+            finally:
+                _flush()
+        except InputError as error:
+            print(f"error: {error}", file=sys.stderr)
+            sys.exit(2)
+        except OSError as error:
+            # A file's own errors are told by `whole_file`: this is of what was to be printed.
+            if error.errno not in (errno.EPIPE, errno.ENOSPC, errno.EFBIG):
+                raise
+            print(f"error: standard output: cannot be written ({error.strerror})", file=sys.stderr)
+            sys.exit(2)
+
+
+def _flush() -> None:
     try:
-        main()
-    except InputError as error:
-        print(f"error: {error}", file=sys.stderr)
-        sys.exit(2)
-    except KeyboardInterrupt:
-        sys.exit(130)
+        print(end="", flush=True)
+    except OSError:  # drop it: Python would try again at its end
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        raise
+
+
+@contextmanager
+def _soon_stopped() -> Iterator[None]:
+    """Ctrl-C or SIGTERM in the block ends the process in little more than `GRACE` seconds.
+
+    They raise KeyboardInterrupt, and what is open tidies up. But Python hears of a signal only
+    after the forward pass that it is in, and imported code may swallow what is raised: if the
+    process is still there after `GRACE`, a thread that the signal itself wakes ends it.
+    """
+
+    def stop(number: int, _) -> None:
+        signal.signal(number, signal.SIG_IGN)  # a second one would interrupt the tidying up
+        raise KeyboardInterrupt(number)
+
+    def watch() -> None:
+        with inner:
+            if number := inner.recv(1):
+                time.sleep(GRACE)
+                abandon()
+                os._exit(128 + number[0])
+
+    inner, outer = socket.socketpair()
+    outer.setblocking(False)
+    kinds = [k for k in (signal.SIGINT, signal.SIGTERM) if signal.getsignal(k) != signal.SIG_IGN]
+    threading.Thread(target=watch, daemon=True).start()
+    before = signal.set_wakeup_fd(outer.fileno()), [signal.signal(kind, stop) for kind in kinds]
+    try:
+        yield
+    finally:
+        signal.set_wakeup_fd(before[0])
+        for kind, handler in zip(kinds, before[1], strict=True):
+            signal.signal(kind, handler)
+        outer.close()
+
+
+def _end(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
+    """What Python calls for an exception that nothing caught (`sys.excepthook`).
+
+    At once, because TensorFlow takes another second to end in order.
+    """
+    if isinstance(error, KeyboardInterrupt):
+        os._exit(128 + (error.args[0] if error.args else signal.SIGINT))
+    sys.__excepthook__(kind, error, trace)
+
+
+sys.excepthook = _end  # from here on, the imports that follow included

@@ -8,14 +8,13 @@ wrote there goes; a file that no run wrote stops it.
 """
 
 import csv
-import os
 import shutil
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 
 from covidxray.errors import InputError
-from covidxray.files import sha256_of
+from covidxray.files import sha256_of, stand_in, sweep
 
 NAME = "manifest.csv"
 EXCLUDED = "excluded.csv"
@@ -106,10 +105,13 @@ def read_exclusions(folder: Path) -> list[tuple[str, str]]:
 def check_ours(folder: Path) -> None:
     """Make sure that everything in `folder` was written by an earlier run.
 
+    What runs that were killed left beside it is cleared away.
+
     Raises:
         InputError: `folder` is a file, or holds a file that its manifest does not name or that
             has changed since.
     """
+    sweep(folder.absolute().parent)
     if not folder.exists():
         return
     if not folder.is_dir() or folder.is_symlink():
@@ -149,8 +151,7 @@ def fill_folder(
     """
     check_ours(folder)
     folder = folder.absolute()
-    new = folder.with_name(f".{folder.name}.{os.getpid()}.new")
-    old = folder.with_name(f".{folder.name}.{os.getpid()}.old")
+    new, old = stand_in(folder, ".new"), stand_in(folder, ".old")
     try:
         new.mkdir(parents=True)
         rows = []

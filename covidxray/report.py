@@ -15,7 +15,6 @@ import numpy as np
 from covidxray import claim, plots
 from covidxray.cli import DISCLAIMER
 from covidxray.dataset import Dataset
-from covidxray.files import whole_file
 from covidxray.manifest import read_exclusions
 from covidxray.metrics import Estimate, Evaluation
 from covidxray.plots import Scored
@@ -86,10 +85,9 @@ class Content:
 
 
 def write_report(path: Path, content: Content) -> None:
-    """Write the page; see `whole_file` for the errors."""
-    with whole_file(path) as part:
-        # A file's name may hold bytes that are no character: they become question marks.
-        part.write_text(render(content), encoding="utf-8", errors="replace")
+    """Write the page."""
+    # A file's name may hold bytes that are no character: they become question marks.
+    path.write_text(render(content), encoding="utf-8", errors="replace")
 
 
 def render(content: Content) -> str:

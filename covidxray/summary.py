@@ -15,7 +15,6 @@ import numpy as np
 from covidxray.audit import Audit
 from covidxray.classifier import Prediction
 from covidxray.dataset import Dataset
-from covidxray.files import whole_file
 from covidxray.gradcam import NOTE, central_share
 from covidxray.masks import share_inside
 from covidxray.metrics import CrossValidation, Estimate, Evaluation
@@ -49,12 +48,11 @@ def describe_data(data: Dataset) -> dict[str, Any]:
 
 
 def write_json(path: Path, results: dict[str, Any]) -> None:
-    """Write results, NumPy arrays and paths among them, as JSON; whole or not at all."""
+    """Write results, NumPy arrays and paths among them, as JSON."""
     text = json.dumps(
         results, indent=1, default=lambda x: x.tolist() if hasattr(x, "tolist") else str(x)
     )
-    with whole_file(path) as part:
-        part.write_text(text, encoding="utf-8")
+    path.write_text(text, encoding="utf-8")
 
 
 def compare(name: str, auc: Estimate | None, audit: Audit) -> str:

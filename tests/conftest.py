@@ -3,6 +3,7 @@
 import io
 import os
 import runpy
+import subprocess
 import sys
 from contextlib import redirect_stderr, redirect_stdout
 from pathlib import Path
@@ -60,6 +61,24 @@ def script():
         return SimpleNamespace(returncode=code, stdout=out.getvalue(), stderr=err.getvalue())
 
     return run
+
+
+@pytest.fixture
+def full_disk(tmp_path):
+    """A folder on a disk of its own, and a function that fills that disk to the last byte."""
+    folder = tmp_path / "full"
+    folder.mkdir()
+    command = ["mount", "-t", "tmpfs", "-o", "size=256k", "none", folder]
+    if sys.platform != "linux" or subprocess.run(command, capture_output=True).returncode:
+        pytest.skip("a disk of its own cannot be mounted here")
+
+    def fill():
+        with open(folder / "filler", "wb", buffering=0) as file, pytest.raises(OSError):
+            while True:
+                file.write(bytes(4096))
+
+    yield folder, fill
+    subprocess.run(["umount", folder], check=True)
 
 
 @pytest.fixture(scope="session")

@@ -1,11 +1,18 @@
 """Weights come whole or not at all, and no file of weights runs code."""
 
+import gzip
 import io
 import os
 import pickle
+import random
+import signal
 import subprocess
 import sys
 import tarfile
+import tempfile
+import time
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from threading import Event, Thread
 
 import numpy as np
 import pytest
@@ -120,3 +127,201 @@ def test_the_hash_is_checked_before_anything_is_read(tmp_path):
 def test_weights_need_no_keras():
     code = "import sys, covidxray.weights; sys.exit('keras' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+@pytest.fixture
+def package(tmp_path):
+    """A small source package of weights, and where it comes from as the table has it."""
+    layers = {
+        f"Conv_{i}": {"kernel": np.full((3, 3, 1, 1), i, np.float32), "bias": np.zeros(1, "<f4")}
+        for i in range(weights.LAYERS)
+    }
+    # Protocol 3 names modules in lines of text: here as the older NumPy that wrote the original.
+    content = pickle.dumps({"VGG16_0": layers}, 3).replace(b"numpy._core", b"numpy.core")
+    path = tmp_path / "tiny_weights-1.0.tar.gz"
+    about = b"Metadata-Version: 2.1\nName: tiny-weights\nVersion: 1.0\n"
+    members = {"PKG-INFO": about, "setup.py": b"", "vgg16.ckpt": content}
+    with tarfile.open(path, "w:gz") as archive:
+        for name, bytes_ in members.items():
+            member = tarfile.TarInfo(f"tiny_weights-1.0/{name}")
+            member.size = len(bytes_)
+            archive.addfile(member, io.BytesIO(bytes_))
+    told = "tiny-weights==1.0", path.name, weights.sha256_of(path), "tiny_weights-1.0/vgg16.ckpt"
+    return path.read_bytes(), weights.Source(*told, (1, 1, 1), (1, 1, 1))
+
+
+@pytest.fixture
+def download(package, tmp_path, monkeypatch):
+    """A function that serves the package as an index on this machine, in some `manner`, and starts
+    a process that loads the weights from it; `cache` and `tmp` are its folders."""
+    content, source = package
+    servers = []
+    for name in ("cache", "tmp"):
+        (tmp_path / name).mkdir()
+
+    class Index(BaseHTTPRequestHandler):
+        def log_message(self, *_):
+            pass
+
+        def do_GET(self):
+            manner, body, kind = self.server.manner, content, "application/gzip"
+            if not self.path.endswith(source.filename):
+                link = f'<a href="/{source.filename}">{source.filename}</a>'
+                body, kind = link.encode(), "text/html"
+            elif manner == "wrong bytes":
+                body = b"<html>Please log in to the network.</html>"
+            elif manner == "another file":
+                body = gzip.compress(gzip.decompress(content) + bytes(512))
+            elif manner == "silent":
+                self.server.reached.set()
+                self.server.ended.wait()
+                return
+            self.send_response(200)
+            self.send_header("Content-Type", kind)
+            self.send_header("Content-Length", str(len(body)))
+            self.end_headers()
+            cut = manner == "cut off" and body is content
+            self.wfile.write(body[: len(body) // 2] if cut else body)
+
+    def begin(manner, limit=60, **environment):
+        server = ThreadingHTTPServer(("127.0.0.1", 0), Index)
+        server.manner, server.reached, server.ended = manner, Event(), Event()
+        Thread(target=server.serve_forever, daemon=True).start()
+        servers.append(server)
+        program = f"""
+import sys; sys.path.insert(0, {str(weights.SHIM.parents[1])!r})
+from covidxray import cli, weights
+weights.TORCHVISION, weights.LIMIT = weights.{source}, {limit}
+cli.run(lambda: print(weights.load_weights().sha256))
+"""
+        settings = {
+            "COVIDXRAY_CACHE": str(tmp_path / "cache"),
+            "TMPDIR": str(tmp_path / "tmp"),
+            "PIP_INDEX_URL": f"http://127.0.0.1:{server.server_port}/simple",
+            "PIP_CONFIG_FILE": os.devnull,
+            "PIP_RETRIES": "0",
+            "PIP_EXTRA_INDEX_URL": "",
+            "PIP_FIND_LINKS": "",
+            "NO_PROXY": "127.0.0.1",
+        }
+        process = subprocess.Popen(
+            [sys.executable, "-c", program],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            env={**os.environ, **settings, **environment},
+            preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
+        )
+        process.server = server
+        return process
+
+    yield begin
+    for server in servers:
+        server.ended.set()
+        server.shutdown()
+        server.server_close()
+
+
+def left(tmp_path):
+    return sorted(p.name for name in ("cache", "tmp") for p in (tmp_path / name).iterdir())
+
+
+KEPT = "vgg16-imagenet1k-v1.npz"
+posix = pytest.mark.skipif(sys.platform == "win32", reason="Windows has no such signals")
+
+
+@posix
+@pytest.mark.parametrize("manner", ["wrong bytes", "another file", "cut off", "silent"])
+def test_a_download_that_fails_is_one_line_with_the_mend_and_leaves_nothing(
+    download, tmp_path, manner
+):
+    process = download(manner, limit=5 if manner == "silent" else 60)
+    _, said = process.communicate(timeout=60)
+    last = said.splitlines()[-1]
+    assert process.returncode == 2
+    why = "given up after 5 s" if manner == "silent" else "see above"
+    assert last.startswith(f"error: the weights could not be downloaded with pip ({why})")
+    assert "give --weights tiny_weights-1.0.tar.gz" in last
+    assert "Traceback" not in said
+    assert left(tmp_path) == []
+
+
+@posix
+def test_two_runs_that_download_at_once_both_get_the_weights(download, tmp_path):
+    both = [download("well") for _ in range(2)]
+    results = [process.communicate(timeout=60) for process in both]
+    assert [process.returncode for process in both] == [0, 0], results
+    assert results[0][0] == results[1][0] != ""
+    assert left(tmp_path) == [KEPT]
+
+
+@posix
+def test_a_download_that_was_killed_is_begun_again(download, tmp_path):
+    killed = download("silent")
+    assert killed.server.reached.wait(60)
+    killed.kill()
+    killed.wait()  # not for its pip, which the server keeps waiting
+    assert list((tmp_path / "cache").iterdir()) == []
+    again = download("well")
+    out, said = again.communicate(timeout=60)
+    assert again.returncode == 0, said
+    assert [path.name for path in (tmp_path / "cache").iterdir()] == [KEPT]
+    kept = download("silent")  # it is not asked
+    assert kept.communicate(timeout=60)[0] == out
+
+
+@posix
+def test_ctrl_c_ends_a_download_in_two_seconds_and_leaves_nothing(download, tmp_path):
+    process = download("silent")
+    assert process.server.reached.wait(60)
+    sent = time.perf_counter()
+    process.send_signal(signal.SIGINT)
+    _, said = process.communicate(timeout=60)
+    assert time.perf_counter() - sent < 2
+    assert process.returncode == 130
+    assert "Traceback" not in said
+    assert left(tmp_path) == []
+
+
+@posix
+def test_a_full_disk_of_the_kept_file_is_one_line(download, full_disk):
+    disk, fill = full_disk
+    fill()
+    process = download("well", COVIDXRAY_CACHE=str(disk))
+    _, error = process.communicate(timeout=60)
+    assert process.returncode == 2
+    assert f"{KEPT}: cannot be written (No space left" in error.splitlines()[-1]
+    assert [path.name for path in disk.iterdir()] == ["filler"]
+
+
+def test_a_full_disk_of_temporary_files_is_one_line(full_disk, tmp_path, monkeypatch):
+    disk, fill = full_disk
+    fill()
+    monkeypatch.setenv("COVIDXRAY_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setattr(tempfile, "tempdir", str(disk))
+    with pytest.raises(InputError, match=r"No space left on device\); make room for them"):
+        weights.load_weights()
+    assert [path.name for path in disk.iterdir()] == ["filler"]
+
+
+@pytest.mark.parametrize("save", [np.savez, np.savez_compressed])
+def test_no_damage_to_a_file_of_weights_is_a_traceback_or_goes_unnoticed(
+    package, tmp_path, save, monkeypatch
+):
+    path, rng = tmp_path / "w.npz", random.Random(1)
+    (tmp_path / "package").write_bytes(package[0])
+    monkeypatch.setattr(weights, "TORCHVISION", package[1])
+    whole = weights.load_weights(str(tmp_path / "package"))
+    save(path, mean=whole.mean, std=whole.std, **weights._named_arrays(whole))
+    content = path.read_bytes()
+    refused = 0
+    for i in range(1500):
+        damaged = bytearray(content[: rng.randrange(len(content)) if i % 5 == 0 else None])
+        for _ in range(i % 5):
+            damaged[rng.randrange(len(damaged))] = rng.randrange(256)
+        path.write_bytes(damaged)
+        try:
+            assert weights.load_weights(str(path)).sha256 == whole.sha256
+        except InputError:
+            refused += 1
+    assert refused > 900
