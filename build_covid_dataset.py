@@ -1,13 +1,14 @@
 """Fill a class folder with the COVID-19 X-rays of Cohen's covid-chestxray-dataset."""
 
 import argparse
+import os
 from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 from tqdm import tqdm
 
-from covidxray.cli import existing_folder, info, make_parser, number, run
+from covidxray.cli import existing_folder, info, make_parser, number, printable, run
 from covidxray.errors import InputError
 from covidxray.images import read_image
 from covidxray.manifest import check_ours, fill_folder
@@ -74,7 +75,7 @@ def choose(
         path = cohen.locate(args.covid, record)
         if record.filename.lower() in names:
             skipped["repeated"].append(record.filename)
-        elif not path.is_file():
+        elif not os.path.isfile(path):  # unlike Path's, false of a name that is too long
             skipped["missing"].append(record.filename)
         else:
             try:
@@ -97,7 +98,7 @@ def choose(
     print(f"{folder}: {len(chosen)} images of {patients} patients, from {len(selected)} rows")
     for kind, files in skipped.items():
         if files:
-            print(f"  {len(files)} {kind}: {', '.join(files)}")
+            print(f"  {len(files)} {kind}: {printable(', '.join(files))}")
     problems = skipped["missing"] + skipped["damaged"] + skipped["repeated"]
     if args.strict and problems:
         raise InputError(f"{problems[0]}: missing, damaged or repeated; leave out --strict")

@@ -7,7 +7,7 @@ from pathlib import Path
 from covidxray import cli
 from covidxray.cli import DISCLAIMER, existing_folder, info, make_parser, number, quiet_backend
 from covidxray.errors import InputError
-from covidxray.files import check_writable
+from covidxray.files import check_outputs
 
 
 def parse_arguments() -> argparse.Namespace:
@@ -25,8 +25,7 @@ def parse_arguments() -> argparse.Namespace:
 
 def main() -> None:
     args = parse_arguments()
-    for path in filter(None, (args.json, args.report)):
-        check_writable(path)
+    check_outputs((args.json, args.report), (args.model,))
 
     engine = cli.open_engine(args, args.dataset)
     info("loading model...")

@@ -16,7 +16,7 @@ from pathlib import Path
 from covidxray import cli
 from covidxray.cli import DISCLAIMER, info, make_parser, printable, quiet_backend
 from covidxray.errors import InputError
-from covidxray.files import check_writable, is_remote
+from covidxray.files import check_outputs, check_writable, is_remote
 from covidxray.tables import open_tables
 
 
@@ -35,19 +35,12 @@ def parse_arguments() -> argparse.Namespace:
 
 def main() -> None:
     args = parse_arguments()
-    for path in filter(None, (args.csv, args.json)):
-        check_writable(path)
-
     from tqdm import tqdm
 
     from covidxray.images import save_png
 
     paths = find_images(args.images)
-    taken = {path.resolve() for path in (args.model, *paths)}
-    for path in filter(None, (args.csv, args.json)):
-        if path.resolve() in taken:
-            raise InputError(f"{path}: is needed for something else; give another name")
-        taken.add(path.resolve())
+    check_outputs((args.csv, args.json), (args.model, *paths))
     if args.explain:
         try:
             args.explain.mkdir(parents=True, exist_ok=True)

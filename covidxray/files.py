@@ -3,7 +3,7 @@
 import hashlib
 import os
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -61,7 +61,7 @@ def whole_file(path: Path) -> Iterator[Path]:
         InputError: `path` is a folder, or its folder does not exist or cannot be written to.
     """
     check_writable(path)
-    part = path.with_name(f".{path.stem}.{os.getpid()}{path.suffix}")
+    part = _beside(path)
     try:
         yield part
         os.replace(part, path)
@@ -71,15 +71,40 @@ def whole_file(path: Path) -> Iterator[Path]:
         part.unlink(missing_ok=True)
 
 
+def _beside(path: Path) -> Path:
+    return path.with_name(f".{path.stem}.{os.getpid()}{path.suffix}")
+
+
 def check_writable(path: Path) -> None:
-    """Say before the work begins that an output file could not be written.
+    """Say before the work begins that an output file could not be written, by trying to.
 
     Raises:
-        InputError: `path` is a folder, or its folder does not exist or cannot be written to.
+        InputError: `path` is a folder or no plain file, or its folder does not exist or cannot be
+            written to.
     """
-    if path.is_dir():
+    if os.path.isdir(path):
         raise InputError(f"{path}: is a folder; give the name of a file")
-    if not path.parent.is_dir():
+    if os.path.exists(path) and not os.path.isfile(path):  # to rename a file onto it would end it
+        raise InputError(f"{path}: is a device or a pipe; give the name of a file")
+    if not os.path.isdir(path.parent):
         raise InputError(f"{path.parent}: no such folder for {path.name}; make it first")
-    if not os.access(path.parent, os.W_OK):
-        raise InputError(f"{path.parent}: cannot be written to; choose another place")
+    try:
+        _beside(path).touch()
+        _beside(path).unlink()
+    except OSError as error:
+        raise InputError(f"{path}: cannot be written ({error.strerror}); choose another") from error
+
+
+def check_outputs(outputs: Iterable[Path | None], inputs: Iterable[Path] = ()) -> None:
+    """Say before the work begins that an output file could not be written (`check_writable`), or
+    would overwrite an input or another output.
+
+    Raises:
+        InputError: it is so.
+    """
+    taken = {path.resolve() for path in inputs}
+    for path in filter(None, outputs):
+        check_writable(path)
+        if path.resolve() in taken:
+            raise InputError(f"{path}: is needed for something else; give another name")
+        taken.add(path.resolve())
