@@ -42,9 +42,10 @@ def main() -> None:
         if args.controls.resolve() == args.output.resolve():
             raise InputError(f"{args.controls}: --controls and --output must be two folders")
         jobs.append((args.controls, cohen.select_controls(records, args.finding, args.view)))
+    for folder, _ in jobs:
+        check_ours(folder)
     filled = []
     for folder, selected in jobs:
-        check_ours(folder)
         if not selected:
             views = ", ".join(sorted({record.view for record in records if record.view}))
             raise InputError(

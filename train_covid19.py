@@ -22,9 +22,9 @@ def main() -> None:
     outputs = (args.plot, args.model, args.metrics, args.report)
     check_outputs(outputs, (Path(args.weights),))
     if args.model.suffix != ".keras":
-        raise InputError(f"{args.model}: a model's name must end in .keras")
+        raise InputError(f"{args.model}: is no name of a model; it must end in .keras")
     if args.plot.suffix.lower() not in PLOTS:
-        raise InputError(f"{args.plot}: a plot's name must end in {' or '.join(PLOTS)}")
+        raise InputError(f"{args.plot}: is no name of a plot; it must end in {' or '.join(PLOTS)}")
     if args.sensitivity and not args.repeats:
         raise InputError("--sensitivity: comes from the cross-validation; leave out --repeats 0")
 

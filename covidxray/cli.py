@@ -112,7 +112,7 @@ def open_engine(args: argparse.Namespace, *places: Path) -> "Local | Cluster":
 
 def info(message: str) -> None:
     """Progress, on stderr, as the tutorial writes it."""
-    print(f"[INFO] {message}", file=sys.stderr, flush=True)
+    print(f"[INFO] {printable(message)}", file=sys.stderr, flush=True)
 
 
 def printable(text: str) -> str:
