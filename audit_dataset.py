@@ -8,7 +8,7 @@ from dataclasses import asdict
 from pathlib import Path
 
 from covidxray.cli import DISCLAIMER, existing_folder, info, make_parser, number, run
-from covidxray.files import check_writable, whole_file
+from covidxray.files import check_outputs, whole_file
 
 SHORTCUT = 3  # exit code
 
@@ -27,8 +27,7 @@ def parse_arguments() -> argparse.Namespace:
 
 def main() -> None:
     args = parse_arguments()
-    if args.json:
-        check_writable(args.json)
+    check_outputs(args.json)
 
     import numpy as np
     from tqdm import tqdm

@@ -1,10 +1,12 @@
 """Fill a class folder with the COVID-19 X-rays of Cohen's covid-chestxray-dataset."""
 
 import argparse
+import os
 from collections.abc import Sequence
 from pathlib import Path
 
-from covidxray.cli import existing_folder, info, make_parser, number, run  # first: quiet Ctrl-C
+# First: quiet Ctrl-C.
+from covidxray.cli import existing_folder, info, make_parser, number, printable, run
 
 # isort: split
 import numpy as np
@@ -43,9 +45,10 @@ def main() -> None:
         if args.controls.resolve() == args.output.resolve():
             raise InputError(f"{args.controls}: --controls and --output must be two folders")
         jobs.append((args.controls, cohen.select_controls(records, args.finding, args.view)))
+    for folder, _ in jobs:
+        check_ours(folder)
     filled = []
     for folder, selected in jobs:
-        check_ours(folder)
         if not selected:
             views = ", ".join(sorted({record.view for record in records if record.view}))
             raise InputError(
@@ -76,7 +79,7 @@ def choose(
         path = cohen.locate(args.covid, record)
         if record.filename.lower() in names:
             skipped["repeated"].append(record.filename)
-        elif not path.is_file():
+        elif not os.path.isfile(path):  # unlike Path's, false of a name that is too long
             skipped["missing"].append(record.filename)
         else:
             try:
@@ -99,7 +102,7 @@ def choose(
     print(f"{folder}: {len(chosen)} images of {patients} patients, from {len(selected)} rows")
     for kind, files in skipped.items():
         if files:
-            print(f"  {len(files)} {kind}: {', '.join(files)}")
+            print(f"  {len(files)} {kind}: {printable(', '.join(files))}")
     problems = skipped["missing"] + skipped["damaged"] + skipped["repeated"]
     if args.strict and problems:
         raise InputError(f"{problems[0]}: missing, damaged or repeated; leave out --strict")

@@ -36,7 +36,6 @@ def parse_arguments() -> argparse.Namespace:
 
 def main() -> None:
     args = parse_arguments()
-
     from tqdm import tqdm
 
     from covidxray.images import save_png
@@ -47,7 +46,9 @@ def main() -> None:
         try:
             args.explain.mkdir(parents=True, exist_ok=True)
         except OSError as error:
-            raise InputError(f"{args.explain}: cannot be made ({error.strerror})") from error
+            raise InputError(
+                f"{args.explain}: cannot be made ({error.strerror}); choose another folder"
+            ) from error
         check_writable(args.explain / "heat.png")
 
     engine = cli.open_engine(args, *args.images)

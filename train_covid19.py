@@ -1,12 +1,15 @@
 """Train a COVID-19 X-ray classifier on class folders and say how far it can be believed."""
 
 import secrets
+from pathlib import Path
 
 from covidxray import cli
 from covidxray.cli import DISCLAIMER, info, quiet_backend
 from covidxray.errors import InputError
 from covidxray.files import check_outputs, naming, whole_files
 from covidxray.options import parse_training
+
+PLOTS = (".png", ".pdf", ".svg", ".jpg")
 
 
 def main() -> None:
@@ -16,9 +19,12 @@ def main() -> None:
 
         print(Cache(args.cache))
         return
-    check_outputs(args.plot, args.model, args.metrics, args.report)
+    outputs = args.plot, args.model, args.metrics, args.report
+    check_outputs(*outputs, needed=[Path(args.weights)])
     if args.model.suffix != ".keras":
-        raise InputError(f"{args.model}: a model's name must end in .keras")
+        raise InputError(f"{args.model}: is no name of a model; it must end in .keras")
+    if args.plot.suffix.lower() not in PLOTS:
+        raise InputError(f"{args.plot}: is no name of a plot; it must end in {' or '.join(PLOTS)}")
     if args.sensitivity and args.repeats == 0:
         raise InputError("--sensitivity: comes from the cross-validation; leave out --repeats 0")
 

@@ -9,7 +9,7 @@ import keras
 import numpy as np
 
 from covidxray import metrics
-from covidxray.backbone import LAST, RECIPES
+from covidxray.backbone import FEATURES, LAST, RECIPES
 from covidxray.cache import Cache
 from covidxray.clues import Clue, look
 from covidxray.errors import InputError
@@ -100,7 +100,13 @@ class Classifier:
         try:
             seen = beside(self._head, self._recipe, self._beside.segmenter)
             maps = self._head.get_layer(LAST).output
-        except (ValueError, TypeError) as error:
+            blank, shape = np.zeros((1, FEATURES)), (1, len(self.about.classes))
+            familiarity = self._beside.familiarity
+            fits = familiarity.distance(blank).shape == (1,) and familiarity.limit.shape == ()
+            rivals = self._beside.rivals.values()
+            if not fits or any(heads.predict(blank, 0).shape != shape for heads in rivals):
+                raise ValueError("arrays of other shapes")
+        except Exception as error:  # Keras and NumPy raise several kinds for what does not fit
             raise InputError(f"{path}: its parts do not fit together; train it again") from error
         self._model = keras.Model(self._head.input, [self._head.output, *seen, maps])
         self._cache = cache

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from covidxray.engine import Local
 
 DISCLAIMER = "For learning and research only: this is not a medical device."
+UNPRINTED = (errno.EPIPE, errno.ENOSPC, errno.EFBIG)
 GRACE = 1.0  # seconds to tidy up after Ctrl-C
 
 
@@ -129,7 +130,7 @@ def open_engine(args: argparse.Namespace, *places: Path) -> "Local | Cluster":
 
 def info(message: str) -> None:
     """Progress, on stderr, as the tutorial writes it."""
-    print(f"[INFO] {message}", file=sys.stderr, flush=True)
+    print(f"[INFO] {printable(message)}", file=sys.stderr, flush=True)
 
 
 def printable(text: str) -> str:
@@ -181,13 +182,15 @@ def run(main: Callable[[], None]) -> None:
             finally:
                 _flush()
         except InputError as error:
-            print(f"error: {error}", file=sys.stderr)
+            print(f"error: {printable(str(error))}", file=sys.stderr)
             sys.exit(2)
         except OSError as error:
-            # A file's own errors are told by `whole_file`: this is of what was to be printed.
-            if error.errno not in (errno.EPIPE, errno.ENOSPC, errno.EFBIG):
+            # `whole_file` tells a file's own errors: one without a name is of what was printed.
+            if error.filename is None and error.errno not in UNPRINTED:
                 raise
-            print(f"error: standard output: cannot be written ({error.strerror})", file=sys.stderr)
+            place = error.filename or "standard output"
+            line = f"error: {place}: {error.strerror}; check its name, permissions and room"
+            print(printable(line), file=sys.stderr)
             sys.exit(2)
 
 

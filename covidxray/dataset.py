@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
+from covidxray.cli import info
 from covidxray.errors import InputError
 from covidxray.files import on_disk, sha256_of
 from covidxray.images import is_dicom, list_images
@@ -161,6 +162,9 @@ def load_dataset(
         if absent:
             raise InputError(f"{folder / absent[0]}: is in the manifest but gone; build it again")
         listed = [path.name in manifest for path in images]
+        if manifest and False in listed:
+            count, first = listed.count(False), images[listed.index(False)].name
+            info(f"{folder}: {count} images have no row in its manifest.csv, {first} for one")
         for path, seen in zip(images, look_at(images, listed, salt), strict=True):
             row, patient = seen, seen.patient_id
             if path.name in manifest:

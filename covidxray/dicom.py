@@ -40,6 +40,8 @@ DECODERS = {
 PIXELS = ("PixelData", "FloatPixelData", "DoubleFloatPixelData")
 HEADER = ("PatientID", "IssuerOfPatientID", "PatientSex", "PatientAge", "ViewPosition")
 PER_YEAR = {"Y": 1, "M": 12, "W": 365.25 / 7, "D": 365.25}
+# PS3.3 C.8.1.1.1.3 and C.8.11.1: what else may stand there could be of the patient.
+VIEWS = ("AP", "PA", "LL", "RL", "RLD", "LLD", "RLO", "LLO", "LAT", "LATERAL")
 OLDEST = 89  # years; an age above it tells too much of a person (45 CFR 164.514(b)(2)(i)(C))
 
 
@@ -68,7 +70,7 @@ def read_header(path: Path) -> Header:
         patient, issuer, sex, age, view = (str(ds.get(name) or "").strip() for name in HEADER)
     return Header(
         patient=f"{issuer}\0{patient}" if patient and issuer else patient,
-        view=view if re.fullmatch("[A-Za-z ]{1,16}", view) else "",
+        view=view if view.upper() in VIEWS else "",
         sex=sex if sex in ("F", "M", "O") else "",
         age=_years(age),
     )

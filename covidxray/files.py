@@ -119,24 +119,31 @@ def check_outputs(*paths: Path | None, needed: Iterable[Path] = ()) -> None:
 
 
 def check_writable(path: Path) -> None:
-    """Say before the work begins that an output file could not be written.
+    """Say before the work begins that an output file could not be written, by trying to.
 
     What runs that were killed left beside it is cleared away.
 
     Raises:
-        InputError: `path` is a folder, or its folder does not exist or cannot be written to.
+        InputError: `path` is a folder or no plain file, or its folder does not exist or cannot be
+            written to.
     """
     _check_place(path)
     sweep(path.parent)
+    trial = stand_in(path, path.suffix)
+    try:
+        trial.touch()
+        trial.unlink()
+    except OSError as error:
+        raise InputError(f"{path}: cannot be written ({error.strerror}); choose another") from error
 
 
 def _check_place(path: Path) -> None:
-    if path.is_dir():
+    if os.path.isdir(path):
         raise InputError(f"{path}: is a folder; give the name of a file")
-    if not path.parent.is_dir():
+    if os.path.exists(path) and not os.path.isfile(path):  # to rename a file onto it would end it
+        raise InputError(f"{path}: is a device or a pipe; give the name of a file")
+    if not os.path.isdir(path.parent):
         raise InputError(f"{path.parent}: no such folder for {path.name}; make it first")
-    if not os.access(path.parent, os.W_OK):
-        raise InputError(f"{path.parent}: cannot be written to; choose another place")
 
 
 # Machines may share a folder, and a process number means something on its own machine alone.

@@ -8,13 +8,15 @@ wrote there goes; a file that no run wrote stops it.
 """
 
 import csv
+import os
 import shutil
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass, fields, replace
+from dataclasses import astuple, dataclass, fields, replace
 from pathlib import Path
 
 from covidxray.errors import InputError
 from covidxray.files import sha256_of, stand_in, sweep
+from covidxray.tables import from_cell, to_cell
 
 NAME = "manifest.csv"
 EXCLUDED = "excluded.csv"
@@ -63,7 +65,8 @@ def read_manifest(folder: Path) -> dict[str, Row]:
         return {}
     rows: dict[str, Row] = {}
     try:
-        with path.open(newline="", encoding="utf-8") as file:
+        # A spreadsheet that saves the table puts a mark before it, which utf-8-sig passes over.
+        with path.open(newline="", encoding="utf-8-sig") as file:
             reader = csv.DictReader(file)
             missing = [name for name in FIELDS if name not in (*(reader.fieldnames or ()), LATER)]
             if missing:
@@ -74,7 +77,7 @@ def read_manifest(folder: Path) -> dict[str, Row]:
                     raise InputError(
                         f"{path}: line {reader.line_num} is damaged; build the folder again"
                     )
-                row = Row(*cells)
+                row = Row(*map(from_cell, cells))
                 if row.filename in rows:
                     raise InputError(f"{path}: {row.filename} stands in two rows; keep one")
                 rows[row.filename] = row
@@ -99,23 +102,35 @@ def read_exclusions(folder: Path) -> list[tuple[str, str]]:
         raise InputError(f"{path}: cannot be read ({error}); remove it") from error
     if header != ["filename", "reason"] or any(len(row) != 2 for row in rows):
         raise InputError(f"{path}: is not a table of filename and reason; remove it")
-    return [(name, reason) for name, reason in rows]
+    return [(from_cell(name), from_cell(reason)) for name, reason in rows]
 
 
 def check_ours(folder: Path) -> None:
-    """Make sure that everything in `folder` was written by an earlier run.
+    """Make sure that everything in `folder` was written by an earlier run, and that it can be
+    replaced, or made.
 
     What runs that were killed left beside it is cleared away.
 
     Raises:
         InputError: `folder` is a file, or holds a file that its manifest does not name or that
-            has changed since.
+            has changed since; or nothing can be made beside it.
     """
+    if os.path.lexists(folder) and (not folder.is_dir() or folder.is_symlink()):
+        raise InputError(f"{folder}: is not a plain folder; choose another --output")
     sweep(folder.absolute().parent)
+    place = folder.absolute().parent
+    while not os.path.lexists(place):
+        place = place.parent
+    trial = place / stand_in(folder, ".new").name
+    try:
+        trial.mkdir()
+        trial.rmdir()
+    except OSError as error:
+        raise InputError(
+            f"{folder}: cannot be made in {place} ({error.strerror}); choose another --output"
+        ) from error
     if not folder.exists():
         return
-    if not folder.is_dir() or folder.is_symlink():
-        raise InputError(f"{folder}: is not a plain folder; choose another --output")
     rows = read_manifest(folder)
     read_exclusions(folder)
     known = {folder / name: row.sha256 for name, row in rows.items()}
@@ -168,13 +183,15 @@ def fill_folder(
                 row = replace(row, mask_sha256=sha256_of(mask))
             rows.append(row)
         with open(new / NAME, "w", newline="", encoding="utf-8") as file:
-            writer = csv.DictWriter(file, FIELDS, lineterminator="\n")
-            writer.writeheader()
-            writer.writerows(asdict(row) for row in rows)
+            writer = csv.writer(file)
+            writer.writerow(FIELDS)
+            writer.writerows(map(to_cell, astuple(row)) for row in rows)
         if excluded:
             # Names that are not UTF-8 need not stop it: nothing is looked up by them.
             with open(new / EXCLUDED, "w", newline="", encoding="utf-8", errors="replace") as file:
-                csv.writer(file, lineterminator="\n").writerows([("filename", "reason"), *excluded])
+                table = [("filename", "reason"), *excluded]
+                writer = csv.writer(file)
+                writer.writerows(map(to_cell, row) for row in table)
         if folder.exists():
             folder.rename(old)
         new.rename(folder)

@@ -20,6 +20,7 @@ from covidxray.familiarity import Familiarity
 from covidxray.head import Heads
 from covidxray.images import DUPLICATE_BITS, SIZE, hash_distance
 from covidxray.lungs import POOLS, Segmenter, from_arrays, to_arrays
+from covidxray.weights import read_arrays
 
 MEMBER = "covidxray.json"
 ARRAYS = "covidxray.npz"
@@ -125,29 +126,39 @@ def load_model(path: Path) -> tuple[keras.Model, About, Beside]:
     try:
         with zipfile.ZipFile(path) as archive:
             members = archive.namelist()
-            if MEMBER not in members or ARRAYS not in members:
+            # Keras reads another name as its older format.
+            if path.suffix != ".keras" or MEMBER not in members or ARRAYS not in members:
                 raise InputError(f"{path}: is not a model of this program; {mend}")
+            if any(member.compress_type != zipfile.ZIP_STORED for member in archive.infolist()):
+                raise ValueError(
+                    "packed: neither we nor Keras do so, and it may unfold without end"
+                )
             fields = json.loads(archive.read(MEMBER))
-            with np.load(io.BytesIO(archive.read(ARRAYS)), allow_pickle=False) as arrays:
-                named = dict(arrays)
+            named = read_arrays(io.BytesIO(archive.read(ARRAYS)))
         about = About(**{**fields, "classes": tuple(fields["classes"])})
+        _check(about)
         beside = Beside.of(named, [pool for pool in POOLS if pool != about.pool])
         model = keras.saving.load_model(path, compile=False, safe_mode=True)
         fits = model.input_shape == (None, SIZE, SIZE, 3)
         fits &= model.output_shape == (None, len(about.classes)) and about.pool in POOLS
         if not fits or about.recipe not in RECIPES or about.positive not in about.classes:
             raise InputError(f"{path}: its parts do not fit together; train it again")
+    except InputError:
+        raise
     except FileNotFoundError as error:
         raise InputError(f"{path}: no such file; {mend}") from error
-    # Keras raises a dozen kinds of errors for a damaged file: whichever it is, the mend is one.
-    except (
-        OSError,
-        ValueError,
-        TypeError,
-        KeyError,
-        zipfile.BadZipFile,
-        EOFError,
-        RuntimeError,
-    ) as e:
-        raise InputError(f"{path}: cannot be read as a model; {mend}") from e
+    except Exception as error:  # damage makes Keras raise almost anything
+        raise InputError(f"{path}: cannot be read as a model; {mend}") from error
     return model, about, beside
+
+
+def _check(about: About) -> None:
+    """ValueError or TypeError where a field is not what it should be."""
+    texts = [*about.classes, about.positive, about.recipe, about.pool, about.card["data set"]]
+    texts += [*about.trained_on, *about.patients, *about.card.values()]
+    if not all(isinstance(text, str) for text in texts):
+        raise TypeError("not texts")
+    if not 0 <= about.threshold <= 1 or not 1 <= len(bytes.fromhex(about.salt)) <= 64:
+        raise ValueError("no threshold, or no salt")
+    if any(len(bytes.fromhex(code)) != 32 for code in about.hashes):
+        raise ValueError("no hash")

