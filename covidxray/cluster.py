@@ -7,7 +7,6 @@ put in order, so features are the same to the bit on machines of one kind.
 """
 
 import hashlib
-import json
 import logging
 import os
 import pickle
@@ -25,7 +24,8 @@ from tqdm import tqdm
 from covidxray.cli import quiet_backend
 from covidxray.clues import Clue
 from covidxray.errors import InputError
-from covidxray.files import on_disk, whole_file
+from covidxray.files import on_disk
+from covidxray.parts import Parts
 
 if TYPE_CHECKING:
     import keras
@@ -38,11 +38,7 @@ if TYPE_CHECKING:
     from covidxray.manifest import Row
 
 CHUNK = 16  # images a call: `features.BATCH`, so that a batch holds the same images on any engine
-PART = 1024  # images a Parquet file
 CPUS = 8  # most an actor takes: VGG16 gains little from more
-LOGITS = "lung_logits"
-SURFACE = ("thumbnail", "frame", "histogram", "hash")  # of `Clue`: its arrays
-KEY = b"covidxray"  # of the files' metadata: what their features were made of
 
 
 class Cluster:
@@ -247,100 +243,6 @@ def _fetched(paths: Sequence[Path]) -> Iterator[list[Path]]:
     """`files.on_disk` for many paths, fetched all at a time."""
     with ExitStack() as stack, ThreadPoolExecutor(CHUNK) as pool:
         yield list(pool.map(stack.enter_context, map(on_disk, paths)))
-
-
-class Parts:
-    """Features in Parquet files, in a folder for them alone; `made_of` is what they depend on.
-
-    Raises:
-        InputError: the folder cannot be made, or holds features that depend on something else.
-    """
-
-    def __init__(self, folder: Path, made_of: str):
-        import pyarrow.parquet
-
-        self._parquet = pyarrow.parquet
-        self._folder, self._made_of = folder, made_of.encode()
-        self._waiting: list[tuple[int, Features]] = []
-        try:
-            folder.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise InputError(f"{folder}: cannot be made ({error.strerror})") from error
-        for path in self._files():
-            try:
-                metadata = self._parquet.read_schema(path).metadata or {}
-            except (OSError, ValueError) as error:
-                raise InputError(f"{path}: is damaged; remove it") from error
-            if metadata.get(KEY) != self._made_of:
-                mend = "give another folder, or remove it"
-                raise InputError(f"{path}: is of other images or options; {mend}")
-
-    def __enter__(self) -> "Parts":
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.flush()
-
-    def _files(self) -> list[Path]:
-        return sorted(self._folder.glob("*.parquet"))
-
-    def indices(self) -> set[int]:
-        """Which images are there."""
-        tables = (self._parquet.read_table(path, columns=["index"]) for path in self._files())
-        return {index for table in tables for index in table["index"].to_pylist()}
-
-    def add(self, start: int, features: "Features") -> None:
-        """Keep the features of images from index `start` on."""
-        self._waiting.append((start, features))
-        if sum(len(waiting.clues) for _, waiting in self._waiting) >= PART:
-            self.flush()
-
-    def flush(self) -> None:
-        """Write what was added since the last file."""
-        if not self._waiting:
-            return
-        import pyarrow
-
-        starts, found = zip(*self._waiting, strict=True)
-        clues = [clue for features in found for clue in features.clues]
-        index = [start + i for start, f in self._waiting for i in range(len(f.clues))]
-        arrays = {name: [f.views[name] for f in found] for name in found[0].views}
-        arrays = {name: np.concatenate(parts) for name, parts in arrays.items()}
-        arrays[LOGITS] = np.concatenate([f.lungs for f in found])
-        arrays |= {name: np.stack([getattr(clue, name) for clue in clues]) for name in SURFACE}
-        columns = {
-            name: pyarrow.FixedSizeListArray.from_arrays(a.ravel(), a[0].size)
-            for name, a in arrays.items()
-        }
-        columns |= {"index": index, "file": [json.dumps(clue.file) for clue in clues]}
-        table = pyarrow.table(columns).replace_schema_metadata({KEY: self._made_of})
-        with whole_file(self._folder / f"{starts[0]:08d}.parquet") as part:
-            self._parquet.write_table(table, part, use_dictionary=["file"], compression="zstd")
-        self._waiting = []
-
-    def read(self, n: int, views: int) -> "Features":
-        """All of it, in the order of the images."""
-        from covidxray.backbone import FEATURES
-        from covidxray.features import Features
-        from covidxray.lungs import GRID, POOLS
-
-        pools = {pool: np.empty((n, views, FEATURES), np.float32) for pool in POOLS}
-        lungs = np.empty((n, GRID, GRID), np.float32)
-        clues: list[Clue] = [None] * n
-        for path in self._files():
-            table = self._parquet.read_table(path).combine_chunks()
-            index = table["index"].to_numpy()
-
-            def array(name: str, *shape: int, table=table) -> np.ndarray:
-                return table[name].combine_chunks().flatten().to_numpy().reshape(-1, *shape)
-
-            for pool, found in pools.items():
-                found[index] = array(pool, views, FEATURES)
-            lungs[index] = array(LOGITS, GRID, GRID)
-            surface = zip(*(array(name, len(table[name][0])) for name in SURFACE), strict=True)
-            for i, facts, values in zip(index, table["file"].to_pylist(), surface, strict=True):
-                clues[i] = Clue(**dict(zip(SURFACE, values, strict=True)), file=json.loads(facts))
-        return Features(pools, lungs, clues)
 
 
 def _starts(items: Sequence) -> range:

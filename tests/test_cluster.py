@@ -18,7 +18,7 @@ import numpy as np
 import pytest
 from conftest import ROOT
 
-from covidxray import cluster
+from covidxray import cluster, parts
 from covidxray.backbone import RECIPES, build_backbone
 from covidxray.classifier import Classifier
 from covidxray.dataset import load_dataset
@@ -185,7 +185,7 @@ def test_a_node_is_lost_half_way_and_the_features_are_the_same(
     engine, nodes, made_of, drawings, monkeypatch, tmp_path
 ):
     data = load_dataset(drawings, SALT)
-    add, came = cluster.Parts.add, []
+    add, came = parts.Parts.add, []
 
     def add_and_kill(parts, start, features):
         add(parts, start, features)
@@ -202,8 +202,8 @@ def test_a_node_is_lost_half_way_and_the_features_are_the_same(
         if held:
             os.kill(held, signal.SIGCONT)
 
-    monkeypatch.setattr(cluster.Parts, "add", add_and_kill)
-    monkeypatch.setattr(cluster, "PART", 32)
+    monkeypatch.setattr(parts.Parts, "add", add_and_kill)
+    monkeypatch.setattr(parts, "PART", 32)
     monkeypatch.setattr(engine, "_folder", tmp_path / "features")
     killer = Thread(target=kill_at_work)
     killer.start()
