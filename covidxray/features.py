@@ -30,8 +30,8 @@ from covidxray.weights import Weights
 
 BATCH = 16  # images per forward pass: the rate no longer rises beyond, the memory does
 # What the features are made by, besides the backend.
-CODE = ("backbone.py", "clues.py", "dicom.py", "features.py", "images.py", "lungs.py")
-LIBRARIES = ("keras", "numpy", "opencv-python", "pillow", "pydicom", "python-gdcm", "imagehash")
+CODE = ("backbone.py", "clues.py", "codecs.py", "dicom.py", "features.py", "images.py", "lungs.py")
+LIBRARIES = ("keras", "numpy", "opencv-python", "pillow", "pydicom", "imagecodecs", "imagehash")
 
 
 @dataclass(frozen=True)

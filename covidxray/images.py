@@ -16,6 +16,7 @@ from covidxray.files import is_remote, whole_file
 
 SIZE = 224
 EXTENSIONS = (".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".gif", ".webp")
+FORMATS = ("JPEG", "PNG", "BMP", "TIFF", "GIF", "WEBP")  # Pillow would start programs for others
 DICOM_EXTENSIONS = (".dcm", ".dicom")
 # Without its preamble a DICOM file begins with a tag of group 2 or 8: explicitly with its type (two
 # capitals), or implicitly with a length, which is short or, for a group's length, followed by 8.
@@ -26,6 +27,7 @@ BARE_DICOM = re.compile(
 # One picture at another size and JPEG quality differs in at most 8 of the 256 bits of its hash, the
 # pictures of two patients in at least 44 (benchmarks/duplicate_distance.py, 599 real radiographs).
 DUPLICATE_BITS = 24
+SCANS = 100  # of a JPEG at most; programs write about 10
 
 
 class _Strict:
@@ -120,16 +122,31 @@ def read_image(path: Path, size: int = SIZE) -> np.ndarray:
 
 def _decode(path: Path) -> np.ndarray:
     try:
-        with strict_warnings, Image.open(path) as image:
+        with strict_warnings, Image.open(path, formats=FORMATS) as image:
+            if image.format == "PNG":  # loading passes over its check sums
+                with Image.open(path) as again:
+                    again.verify()
+            elif image.format in ("JPEG", "MPO"):
+                check_scans(path.read_bytes())
             image.load()
             ImageOps.exif_transpose(image, in_place=True)
             return _eight_bits(image)
     except PermissionError as error:
         raise InputError(f"{path}: may not be read; change its permissions") from error
-    except (OSError, ValueError, SyntaxError, MemoryError, Image.DecompressionBombError) as error:
-        raise InputError(f"{path}: is not an image that can be decoded; remove it") from error
-    except Image.DecompressionBombWarning as error:
+    except (Image.DecompressionBombWarning, Image.DecompressionBombError) as error:
         raise InputError(f"{path}: has too many pixels; scale it down") from error
+    except (OSError, ValueError, SyntaxError, MemoryError) as error:
+        raise InputError(f"{path}: is not an image that can be decoded; remove it") from error
+
+
+def check_scans(jpeg: bytes) -> None:
+    """Refuse a JPEG that takes hours: each scan goes through the whole picture, in 100 bytes.
+
+    Raises:
+        ValueError: there are too many.
+    """
+    if jpeg.count(b"\xff\xda") > SCANS:
+        raise ValueError("too many scans")
 
 
 def _eight_bits(image: Image.Image) -> np.ndarray:
@@ -147,7 +164,7 @@ def _eight_bits(image: Image.Image) -> np.ndarray:
 def eight_bits(values: np.ndarray, low: float, high: float) -> np.ndarray:
     """Scale numbers of any shape so that `low` becomes 0 and `high` 255, as uint8."""
     scaled = (values - low) * (255 / max(high - low, 1e-9))
-    return scaled.round().clip(0, 255).astype(np.uint8)
+    return scaled.round(out=scaled).clip(0, 255, out=scaled).astype(np.uint8)
 
 
 def save_png(path: Path, pixels: np.ndarray) -> None:
