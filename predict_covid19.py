@@ -43,11 +43,11 @@ def main() -> None:
     from covidxray.images import save_png
 
     paths = find_images(args.images)
-    taken = {path.resolve() for path in (args.model, *paths)}
+    taken = {os.path.realpath(str(path)) for path in (args.model, *paths)}
     for path in filter(None, (args.csv, args.json)):
-        if path.resolve() in taken:
+        if os.path.realpath(path) in taken:
             raise InputError(f"{path}: is needed for something else; give another name")
-        taken.add(path.resolve())
+        taken.add(os.path.realpath(path))
     if args.explain:
         try:
             args.explain.mkdir(parents=True, exist_ok=True)

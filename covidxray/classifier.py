@@ -19,7 +19,7 @@ from covidxray.images import read_image
 from covidxray.lungs import POOLS, beside
 from covidxray.masks import enlarge, is_pair_of_lungs
 from covidxray.modelfile import load_model
-from covidxray.pipeline import ordered_map
+from covidxray.pipeline import attempt, ordered_map
 
 
 @dataclass(frozen=True)
@@ -78,14 +78,11 @@ class Classifier:
         """
         errors: deque[InputError | None] = deque()
 
-        def read(path: Path) -> tuple[np.ndarray, Clue | None] | InputError:
-            try:
-                return (read_image(path), None) if clues is None else look(path)
-            except InputError as error:
-                return error
+        def read(path: Path) -> tuple[np.ndarray, Clue | None]:
+            return (read_image(path), None) if clues is None else look(path)
 
         def images() -> Iterator[np.ndarray]:
-            for found in ordered_map(read, paths):
+            for found in ordered_map(attempt(read), paths):
                 if isinstance(found, InputError):
                     errors.append(found)
                     continue

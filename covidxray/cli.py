@@ -1,6 +1,7 @@
 """What the scripts share: the parser, `[INFO]` lines, exit codes."""
 
 import argparse
+import io
 import os
 import sys
 from collections.abc import Callable, Iterator
@@ -13,6 +14,7 @@ from covidxray.files import is_remote
 
 if TYPE_CHECKING:
     from covidxray.cluster import Cluster
+    from covidxray.dataset import Dataset
     from covidxray.engine import Local
 
 DISCLAIMER = "For learning and research only: this is not a medical device."
@@ -112,7 +114,14 @@ def open_engine(args: argparse.Namespace, *places: Path) -> "Local | Cluster":
 
 def info(message: str) -> None:
     """Progress, on stderr, as the tutorial writes it."""
-    print(f"[INFO] {message}", file=sys.stderr, flush=True)
+    print(f"[INFO] {printable(message)}", file=sys.stderr, flush=True)
+
+
+def show(data: "Dataset", before: int = 0) -> None:
+    """A data set's line, on stdout, and why images were left out, but for the `before` first."""
+    print(data)
+    for error in data.unread[before:]:
+        info(f"left out: {error}")
 
 
 def printable(text: str) -> str:
@@ -153,11 +162,18 @@ def quiet_backend() -> Iterator[None]:
 
 
 def run(main: Callable[[], None]) -> None:
-    """Run a script's `main`: exit code 0, 2 for what the user can mend, 130 for Ctrl-C."""
+    """Run a script's `main`: exit code 0, 2 for what the user can mend, 130 for Ctrl-C, and 141
+    where nobody reads its output any more, as after `| head`."""
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")  # a name need not be text
     try:
         main()
+        sys.stdout.flush()
     except InputError as error:
-        print(f"error: {error}", file=sys.stderr)
+        print(f"error: {printable(str(error))}", file=sys.stderr)
         sys.exit(2)
     except KeyboardInterrupt:
         sys.exit(130)
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # what Python still flushes at its end
+        sys.exit(141)

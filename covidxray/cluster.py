@@ -217,7 +217,10 @@ class _Extractor:
 
         paths, angles = chunk
         with _fetched(paths) as files, self._one_at_a_time:
-            return Features.of(list(compute(self._model, files, angles, quiet=True)))
+            seen = list(compute(self._model, files, angles, quiet=True))
+        if error := next((one for one in seen if isinstance(one, InputError)), None):
+            raise error
+        return Features.of(seen)
 
 
 class _Judge:

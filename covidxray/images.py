@@ -1,14 +1,15 @@
 """Any image file -> uint8 RGB (224, 224, 3)."""
 
+import os
 import re
 import threading
 import warnings
+from collections.abc import Iterator
 from pathlib import Path
 
 import cv2
 import imagehash
 import numpy as np
-from imutils import paths as imutils_paths
 from PIL import Image, ImageOps
 
 from covidxray.errors import InputError
@@ -61,17 +62,21 @@ strict_warnings = _Strict()
 def list_images(folder: Path, recursive: bool = False) -> list[Path]:
     """Find images by extension, and DICOM files by content where the extension says nothing.
 
-    Hidden files and folders, `__MACOSX` and DICOMDIR, a table of contents, are passed over.
+    Hidden files and folders, `__MACOSX` and DICOMDIR, a table of contents, are passed over. Links
+    to folders below `folder` are not followed; they may lead in a circle.
 
     Returns:
         Paths in `folder`, or also in the folders below it, sorted.
+
+    Raises:
+        InputError: a folder may not be listed.
     """
     found = []
     if is_remote(folder):
         start = len(folder.path.rstrip("/")) + 1
         files = (folder / name[start:] for name in folder.fs.find(folder.path))
     else:
-        files = map(Path, imutils_paths.list_files(folder))
+        files = _files(folder, recursive)
     for path in files:
         parts = path.relative_to(folder).parts
         if len(parts) > 1 and not recursive:
@@ -81,6 +86,16 @@ def list_images(folder: Path, recursive: bool = False) -> list[Path]:
         if path.suffix.lower() in EXTENSIONS + DICOM_EXTENSIONS or is_dicom(path):
             found.append(path)
     return sorted(found)
+
+
+def _files(folder: Path, recursive: bool) -> Iterator[Path]:
+    def refuse(error: OSError) -> None:
+        raise InputError(f"{error.filename}: cannot be listed ({error.strerror}); see who may")
+
+    for place, _, names in os.walk(folder, onerror=refuse):
+        yield from (Path(place, name) for name in names)
+        if not recursive:
+            return
 
 
 def is_dicom(path: Path) -> bool:
@@ -108,6 +123,7 @@ def read_image(path: Path, size: int = SIZE) -> np.ndarray:
     Raises:
         InputError: the file is not a whole image that can be decoded.
     """
+    check_file(path)
     if is_dicom(path):
         from covidxray import dicom  # pydicom takes longer to import than --help may take
 
@@ -118,6 +134,16 @@ def read_image(path: Path, size: int = SIZE) -> np.ndarray:
     interpolation = cv2.INTER_AREA if shrink else cv2.INTER_LINEAR
     small = cv2.resize(pixels, (size, size), interpolation=interpolation)
     return cv2.cvtColor(small, cv2.COLOR_GRAY2RGB) if small.ndim == 2 else small
+
+
+def check_file(path: Path) -> None:
+    """Make sure that a path is a file: a pipe or a device may have no end.
+
+    Raises:
+        InputError: it is not, or it is a link that leads nowhere.
+    """
+    if not path.is_file():
+        raise InputError(f"{path}: is not a file, or a link that leads nowhere; remove it")
 
 
 def _decode(path: Path) -> np.ndarray:

@@ -117,9 +117,11 @@ def render(content: Content) -> str:
 
 
 def count_exclusions(data: Dataset) -> list[tuple[str, str, int]]:
-    """Class, reason and number of the images that the builders left out."""
+    """Class, reason and number of the images that the builders left out, or that could not be
+    read."""
     folders = {path.parent.name: path.parent for path in data.paths}
-    return [
+    unread = [("all", "could not be read", len(data.unread))] if data.unread else []
+    return unread + [
         (name, reason, n)
         for name in data.classes
         if name in folders
