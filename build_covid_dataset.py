@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 from tqdm import tqdm
 
-from covidxray.cli import existing_folder, info, make_parser, number, run
+from covidxray.cli import existing_folder, info, make_parser, number, printable, run
 from covidxray.errors import InputError
 from covidxray.images import read_image
 from covidxray.manifest import check_ours, fill_folder
@@ -97,7 +97,7 @@ def choose(
     print(f"{folder}: {len(chosen)} images of {patients} patients, from {len(selected)} rows")
     for kind, files in skipped.items():
         if files:
-            print(f"  {len(files)} {kind}: {', '.join(files)}")
+            print(printable(f"  {len(files)} {kind}: {', '.join(files)}"))
     problems = skipped["missing"] + skipped["damaged"] + skipped["repeated"]
     if args.strict and problems:
         raise InputError(f"{problems[0]}: missing, damaged or repeated; leave out --strict")

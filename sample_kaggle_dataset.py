@@ -5,7 +5,7 @@ from pathlib import Path
 
 import numpy as np
 
-from covidxray.cli import existing_folder, make_parser, number, run
+from covidxray.cli import existing_folder, make_parser, number, printable, run
 from covidxray.manifest import check_ours, fill_folder
 from covidxray.sources import kaggle
 
@@ -29,13 +29,15 @@ def main() -> None:
     normal, pneumonia = kaggle.list_normal(root, args.split)
     if pneumonia:
         names = ", ".join(path.name for path in pneumonia)
-        print(f"{len(pneumonia)} pneumonia images in the NORMAL folder, left out: {names}")
+        said = f"{len(pneumonia)} pneumonia images in the NORMAL folder, left out: {names}"
+        print(printable(said))
     rng = np.random.default_rng(args.seed)
     taken, copies, damaged = kaggle.sample(normal, args.sample, rng, not args.all_per_patient)
     for path in copies:
-        print(f"{path.relative_to(root)}: the same picture was taken already, left out")
+        place = printable(str(path.relative_to(root)))
+        print(f"{place}: the same picture was taken already, left out")
     for error in damaged.values():
-        print(f"left out: {error}")
+        print(printable(f"left out: {error}"))
     reasons = dict.fromkeys(pneumonia, "pneumonia by its name")
     reasons |= dict.fromkeys(copies, "copy of another image") | dict.fromkeys(damaged, "damaged")
     patients = {kaggle.patient_of(path) for path in taken}

@@ -68,7 +68,7 @@ def existing_folder(text: str) -> Path:
     """A type for argparse: a folder that is there."""
     path = place(text)
     if not path.is_dir():
-        raise argparse.ArgumentTypeError(f"{text}: no such folder")
+        raise argparse.ArgumentTypeError(f"{printable(text)}: no such folder")
     return path
 
 

@@ -128,7 +128,7 @@ def patient_digest(patient: str, salt: bytes) -> str:
             file's Patient ID, after its issuer and NUL if there is one.
         salt: 1 to 64 bytes; digests with another salt cannot be compared.
     """
-    return hashlib.blake2b(patient.encode(), key=salt, digest_size=16).hexdigest()
+    return hashlib.blake2b(patient.encode(errors="surrogateescape"), key=salt, digest_size=16).hexdigest()
 
 
 def look(path: Path, listed: bool, salt: bytes) -> Row | InputError:

@@ -64,7 +64,7 @@ def read_manifest(folder: Path) -> dict[str, Row]:
         return {}
     rows: dict[str, Row] = {}
     try:
-        with path.open(newline="", encoding="utf-8") as file:
+        with path.open(newline="", encoding="utf-8", errors="surrogateescape") as file:
             reader = csv.DictReader(file)
             missing = [name for name in FIELDS if name not in (*(reader.fieldnames or ()), LATER)]
             if missing:
@@ -166,7 +166,9 @@ def fill_folder(
                 mask = shutil.copyfile(masks[row.filename], mask_of(path))
                 row = replace(row, mask_sha256=sha256_of(mask))
             rows.append(row)
-        with open(new / NAME, "w", newline="", encoding="utf-8") as file:
+        # A file name need not be text, and must be found again by what stands here.
+        manifest = new / NAME
+        with manifest.open("w", newline="", encoding="utf-8", errors="surrogateescape") as file:
             writer = csv.DictWriter(file, FIELDS, lineterminator="\n")
             writer.writeheader()
             writer.writerows(asdict(row) for row in rows)
