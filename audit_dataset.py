@@ -45,7 +45,7 @@ def main() -> None:
     found = ordered_map(attempt(lambda path: look(path)[1]), data.paths)
     clues = list(tqdm(found, desc="reading", unit="image", total=len(data)))
     if unread := {i: clue for i, clue in enumerate(clues) if isinstance(clue, InputError)}:
-        before = len(data.unread)
+        before = len(data.left_out)
         data = data.without(unread)
         show(data, before)
         clues = [clue for clue in clues if not isinstance(clue, InputError)]

@@ -72,7 +72,7 @@ def main() -> None:
         gallery.add(data.names([i])[0], data.labels[i], prediction)
 
     if unread:
-        read, before = np.array([i not in unread for i in range(len(data))]), len(data.unread)
+        read, before = np.array([i not in unread for i in range(len(data))]), len(data.left_out)
         probabilities, pairs = probabilities[read], pairs[read]
         scores = {pool: score[read] for pool, score in scores.items()}
         data = data.without(unread)

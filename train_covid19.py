@@ -64,7 +64,7 @@ def main() -> None:
         turned["kept"] = Kept(Cache(args.cache), [row.sha256 for row in data.rows], depends)
     features = engine.extract(backbone, recipe, segmenter, data, **turned)
     if features.unread:
-        before = len(data.unread)
+        before = len(data.left_out)
         data = data.without(features.unread)
         cli.show(data, before)
     views = features.views[args.pool]

@@ -120,7 +120,7 @@ def info(message: str) -> None:
 def show(data: "Dataset", before: int = 0) -> None:
     """A data set's line, on stdout, and why images were left out, but for the `before` first."""
     print(data)
-    for error in data.unread[before:]:
+    for error in data.left_out[before:]:
         info(f"left out: {error}")
 
 

@@ -31,7 +31,7 @@ class Dataset:
             they say what may be kept, with the patient's digest for `patient_id`.
         without_manifest: classes without one in which some images are taken for a patient each.
         sha256: digest of every class name and image.
-        unread: why each image that is not among these could not be read.
+        left_out: why each image that is not among these is left out.
     """
 
     name: str
@@ -43,7 +43,7 @@ class Dataset:
     rows: list[Row]
     without_manifest: tuple[str, ...]
     sha256: str
-    unread: tuple[InputError, ...] = ()
+    left_out: tuple[InputError, ...] = ()
 
     def __len__(self) -> int:
         return len(self.paths)
@@ -64,8 +64,8 @@ class Dataset:
             np.bincount(self.labels, minlength=len(self.classes)), self.classes, strict=True
         )
         images = " + ".join(f"{n} {name}" for n, name in counts if n)
-        unread = f"; {len(self.unread)} could not be read" if self.unread else ""
-        return f"{self.name}: {images} images, {len(np.unique(self.groups))} patients{unread}"
+        left_out = f"; {len(self.left_out)} left out" if self.left_out else ""
+        return f"{self.name}: {images} images, {len(np.unique(self.groups))} patients{left_out}"
 
     def index(self, positive: str) -> int:
         """The label of a class.
@@ -96,7 +96,7 @@ class Dataset:
             patients=[self.patients[i] for i in kept],
             rows=rows,
             sha256=_digest(self.classes, labels, rows),
-            unread=(*self.unread, *unread.values()),
+            left_out=(*self.left_out, *unread.values()),
         )
 
     def merge(self, hashes: np.ndarray) -> tuple["Dataset", int]:
@@ -128,7 +128,9 @@ def patient_digest(patient: str, salt: bytes) -> str:
             file's Patient ID, after its issuer and NUL if there is one.
         salt: 1 to 64 bytes; digests with another salt cannot be compared.
     """
-    return hashlib.blake2b(patient.encode(errors="surrogateescape"), key=salt, digest_size=16).hexdigest()
+    return hashlib.blake2b(
+        patient.encode(errors="surrogateescape"), key=salt, digest_size=16
+    ).hexdigest()
 
 
 def look(path: Path, listed: bool, salt: bytes) -> Row | InputError:
@@ -165,8 +167,8 @@ def load_dataset(
     """Read `root`'s class folders; hidden files and folders are passed over.
 
     A patient is known by source and patient id, or by a DICOM file's Patient ID, in whichever class
-    folder; any other image without a manifest row is its own patient. A file that cannot be read is
-    left out, and the data set says why.
+    folder; any other image without a manifest row is its own patient. A file that cannot be
+    read, or lies in no class folder, is left out, and the data set says why.
 
     Args:
         root: folder of class folders.
@@ -186,7 +188,10 @@ def load_dataset(
     labels: list[int] = []
     rows: list[Row] = []
     patients: list[str] = []
-    unread: list[InputError] = []
+    left_out = [
+        InputError(f"{path}: lies in no class folder; move it into one")
+        for path in list_images(root)
+    ]
     without_manifest = []
     for name, _ in added:
         if name not in classes:
@@ -203,7 +208,7 @@ def load_dataset(
         before = len(patients)
         for path, seen in zip(images, look_at(images, listed, salt), strict=True):
             if isinstance(seen, InputError):
-                unread.append(seen)
+                left_out.append(seen)
                 continue
             row, patient = seen, seen.patient_id
             if path.name in manifest:
@@ -221,7 +226,7 @@ def load_dataset(
         if not manifest and "" in patients[before:]:
             without_manifest.append(folder.name)
     if not paths:
-        raise unread[0]
+        raise left_out[-1]
     _refuse_mixture(rows, paths)
     return Dataset(
         name=printable(root.resolve().name),
@@ -233,7 +238,7 @@ def load_dataset(
         rows=rows,
         without_manifest=tuple(without_manifest),
         sha256=_digest(classes, labels, rows),
-        unread=tuple(unread),
+        left_out=tuple(left_out),
     )
 
 

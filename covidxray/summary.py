@@ -45,7 +45,7 @@ def describe_data(data: Dataset) -> dict[str, Any]:
         "images": np.bincount(data.labels, minlength=len(data.classes)),
         "patients": len(np.unique(data.groups)),
         "synthetic": data.synthetic,
-        "unread": len(data.unread),
+        "left_out": len(data.left_out),
     }
 
 

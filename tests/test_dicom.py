@@ -1,14 +1,19 @@
 """DICOM files are shown as a viewer shows them; of their patient no more than is needed is told."""
 
+import subprocess
+import sys
+
 import gdcm
+import imagecodecs
 import numpy as np
 import pydicom
 import pytest
+from conftest import ROOT
 from pydicom import uid
 from pydicom.dataset import FileMetaDataset
 
 from covidxray import clues
-from covidxray.dicom import read_header, read_pixels
+from covidxray.dicom import _decode, read_header, read_pixels
 from covidxray.errors import InputError
 from covidxray.images import eight_bits, is_dicom, read_image
 from covidxray.phantom import Anatomy, draw_phantom
@@ -200,7 +205,64 @@ def test_lossy_jpeg_is_read(path, drawing, syntax, bits):
     stored = drawing if bits == 8 else drawing.astype(np.uint16) * 16
     save_dicom(path, stored, bits=bits)
     compress(path, getattr(gdcm.TransferSyntax, syntax))
+    if bits == 12:  # of which GDCM writes in the stream that there were 16
+        stream = imagecodecs.jpeg8_encode(stored, level=95, bitspersample=12)
+        alter(path, PixelData=pydicom.encaps.encapsulate([stream]))
     assert np.abs(read_pixels(path).astype(int) - drawing[..., None]).max() <= 3
+
+
+@pytest.mark.parametrize("syntax", [*LOSSLESS, "JPEGLSNearLossless"])
+def test_every_value_is_what_gdcm_makes_of_it(path, syntax):
+    noise = np.random.default_rng(0).integers(0, 2**16, (100, 90), dtype=np.uint16)
+    save_dicom(path, noise)
+    compress(path, getattr(gdcm.TransferSyntax, syntax))
+    reader = gdcm.ImageReader()
+    reader.SetFileName(str(path))
+    assert reader.Read()
+    expected = reader.GetImage().GetBuffer().encode("utf-8", "surrogateescape")
+    assert _decode(path, pydicom.dcmread(path)).tobytes() == expected
+
+
+DECODE_DAMAGED = """
+import sys
+from pathlib import Path
+from covidxray.errors import InputError
+from covidxray.images import read_image
+content = Path(sys.argv[1]).read_bytes()
+start = content.rindex(b"\\xe0\\x7f\\x10\\0") + 12  # of the pixel data: a table, the stream
+damaged, refused = Path(sys.argv[1] + "-damaged"), 0
+for at in range(start, start + 100):
+    for value in (0, 0x9E, 0xFF):
+        damaged.write_bytes(content[:at] + bytes([value]) + content[at + 1 :])
+        try:
+            read_image(damaged)
+        except InputError:
+            refused += 1
+print(refused)
+"""
+
+
+@pytest.mark.parametrize("syntax", [*LOSSLESS, "JPEGBaselineProcess1"])
+def test_no_damage_to_a_stream_ends_the_process(path, drawing, syntax):
+    stored = drawing if "Baseline" in syntax else drawing.astype(np.uint16) * 16
+    save_dicom(path, stored, bits=8 if "Baseline" in syntax else 12)
+    compress(path, getattr(gdcm.TransferSyntax, syntax))
+    command = [sys.executable, "-c", DECODE_DAMAGED, path]
+    done = subprocess.run(command, capture_output=True, cwd=ROOT, timeout=120, check=False)
+    assert done.returncode == 0, done.stderr
+    assert int(done.stdout) > 10
+    assert b"Traceback" not in done.stderr
+
+
+def test_a_stream_of_thousands_of_scans_is_refused(path, drawing):
+    save_dicom(path, drawing)
+    compress(path, gdcm.TransferSyntax.JPEGBaselineProcess1)
+    stream = pydicom.encaps.get_frame(pydicom.dcmread(path).PixelData, 0, number_of_frames=1)
+    scan = stream.index(b"\xff\xda")
+    stream = stream[:-2] + stream[scan:-2] * 200 + b"\xff\xd9"
+    alter(path, PixelData=pydicom.encaps.encapsulate([stream]))
+    with pytest.raises(InputError, match="not a DICOM image that can be decoded"):
+        read_image(path)
 
 
 @pytest.mark.parametrize(
