@@ -1,8 +1,8 @@
 """A decoder for pydicom: RLE, lossless JPEG, 12-bit JPEG and JPEG-LS, by imagecodecs (BSD).
 
 A damaged stream is an exception there. GDCM, which decodes the same to the bit, ended the whole
-process on about one damaged stream in 300; pydicom's own RLE takes memory for whatever a stream
-says, and is 25 times slower.
+process on about one damaged stream in 300, and where it is imported, Pillow writing a PNG of 6
+million pixels does so, too. pydicom's own RLE takes memory for whatever a stream says.
 """
 
 import numpy as np

@@ -380,6 +380,39 @@ def test_the_sampler_names_what_it_leaves_out_and_its_folder_is_found_again(stra
     assert {*NAMES} < kept
 
 
+@posix
+def test_the_builder_counts_what_it_cannot_read(tmp_path):
+    images = tmp_path / "clone" / "images"
+    images.mkdir(parents=True)
+    (images / "good.png").write_bytes(encoded("PNG"))
+    (images / "cut.png").write_bytes(encoded("PNG")[:500])
+    (images / "zero.png").touch()
+    (images / "circle.png").symlink_to("circle.png")
+    os.mkfifo(images / "pipe.png")
+    names = ("good", "cut", "zero", "circle", "pipe", "gone")
+    rows = [f"{i},COVID-19,PA,images,{name}.png" for i, name in enumerate(names)]
+    table = "\n".join(["patientid,finding,view,folder,filename", *rows])
+    (tmp_path / "clone" / "metadata.csv").write_text(table)
+    command = ("build_covid_dataset.py", "-c", "clone", "-o", "covid")
+    code, out, err = plain_run(*command, cwd=tmp_path)
+    assert code == 0, err
+    assert "covid: 1 images of 1 patients, from 6 rows" in out
+    assert "  2 damaged: cut.png, zero.png" in out
+    assert "  3 missing: circle.png, pipe.png, gone.png" in out
+
+
+@posix
+@pytest.mark.parametrize("where", ["in", "out"])
+def test_a_link_to_a_file_is_read_as_that_file(tmp_path, where):
+    (tmp_path / "in").mkdir()
+    (tmp_path / "out").mkdir()
+    (tmp_path / where / "x.png").write_bytes(encoded("PNG"))
+    link = tmp_path / "in" / "link.png"
+    link.symlink_to(tmp_path / where / "x.png")
+    assert link in list_images(tmp_path / "in")
+    assert (read_image(link) == read_image(tmp_path / where / "x.png")).all()
+
+
 @pytest.mark.slow
 @posix
 @pytest.mark.parametrize("name", ["audit_dataset.py", "predict_covid19.py"])
