@@ -7,7 +7,8 @@ import sys
 from dataclasses import asdict
 from pathlib import Path
 
-from covidxray.cli import DISCLAIMER, existing_folder, info, make_parser, number, run
+from covidxray.cli import DISCLAIMER, existing_folder, info, make_parser, number, run, show
+from covidxray.errors import InputError
 from covidxray.files import check_outputs, whole_file
 
 SHORTCUT = 3  # exit code
@@ -35,13 +36,18 @@ def main() -> None:
     from covidxray.audit import audit, format_audit
     from covidxray.clues import look
     from covidxray.dataset import load_dataset
-    from covidxray.pipeline import ordered_map
+    from covidxray.pipeline import attempt, ordered_map
 
     data = load_dataset(args.dataset, secrets.token_bytes(16))
     positive = data.index(args.positive)
-    print(data)
-    seen = tqdm(ordered_map(look, data.paths), desc="reading", unit="image", total=len(data))
-    clues = [clue for _, clue in seen]
+    show(data)
+    found = ordered_map(attempt(lambda path: look(path)[1]), data.paths)
+    clues = list(tqdm(found, desc="reading", unit="image", total=len(data)))
+    if unread := {i: clue for i, clue in enumerate(clues) if isinstance(clue, InputError)}:
+        before = len(data.left_out)
+        data = data.without(unread)
+        show(data, before)
+        clues = [clue for clue in clues if not isinstance(clue, InputError)]
     info("fitting baselines...")
     rng = np.random.default_rng(args.seed)
     result = audit(data, clues, positive, rng)

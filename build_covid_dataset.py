@@ -102,7 +102,7 @@ def choose(
     print(f"{folder}: {len(chosen)} images of {patients} patients, from {len(selected)} rows")
     for kind, files in skipped.items():
         if files:
-            print(f"  {len(files)} {kind}: {printable(', '.join(files))}")
+            print(printable(f"  {len(files)} {kind}: {', '.join(files)}"))
     problems = skipped["missing"] + skipped["damaged"] + skipped["repeated"]
     if args.strict and problems:
         raise InputError(f"{problems[0]}: missing, damaged or repeated; leave out --strict")

@@ -48,7 +48,7 @@ def main() -> None:
     about, positive = classifier.about, classifier.positive
     salt, known = bytes.fromhex(about.salt), about.classes
     data = load_dataset(args.dataset, salt, classes=known, look_at=engine.look_at)
-    print(data)
+    cli.show(data)
     print(f"model: {args.model}, {about.card['data set']}")
     for name in data.without_manifest:
         info(f"{name} has no manifest.csv: each image is taken for a patient of its own")
@@ -60,17 +60,25 @@ def main() -> None:
     judged = tqdm(judged, total=len(data), desc="VGG16", unit="image")
     probabilities = np.empty((len(data), len(about.classes)))
     scores = {pool: np.empty(len(data)) for pool in NAMES}
-    warnings, pairs = [], np.empty(len(data), bool)
+    warnings, pairs, unread = [], np.empty(len(data), bool), {}
     gallery = summary.Gallery(about.classes, positive)
     for i, prediction in enumerate(judged):
         if isinstance(prediction, InputError):
-            raise prediction
+            unread[i] = prediction
+            continue
         probabilities[i] = prediction.probabilities
         warnings.append(prediction.warning)
         pairs[i] = prediction.found
         for pool, score in prediction.scores.items():
             scores[pool][i] = score
         gallery.add(data.names([i])[0], data.labels[i], prediction)
+
+    if unread:
+        read, before = np.array([i not in unread for i in range(len(data))]), len(data.left_out)
+        probabilities, pairs = probabilities[read], pairs[read]
+        scores = {pool: score[read] for pool, score in scores.items()}
+        data = data.without(unread)
+        cli.show(data, before)
 
     hashes = np.array([clue.hash for clue in clues])
     seen = about.trained_images(data, hashes)

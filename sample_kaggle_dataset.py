@@ -3,7 +3,8 @@
 import argparse
 from pathlib import Path
 
-from covidxray.cli import existing_folder, make_parser, number, run  # first: quiet Ctrl-C
+# First: quiet Ctrl-C.
+from covidxray.cli import existing_folder, make_parser, number, printable, run
 
 # isort: split
 import numpy as np
@@ -31,13 +32,15 @@ def main() -> None:
     normal, pneumonia = kaggle.list_normal(root, args.split)
     if pneumonia:
         names = ", ".join(path.name for path in pneumonia)
-        print(f"{len(pneumonia)} pneumonia images in the NORMAL folder, left out: {names}")
+        said = f"{len(pneumonia)} pneumonia images in the NORMAL folder, left out: {names}"
+        print(printable(said))
     rng = np.random.default_rng(args.seed)
     taken, copies, damaged = kaggle.sample(normal, args.sample, rng, not args.all_per_patient)
     for path in copies:
-        print(f"{path.relative_to(root)}: the same picture was taken already, left out")
+        place = printable(str(path.relative_to(root)))
+        print(f"{place}: the same picture was taken already, left out")
     for error in damaged.values():
-        print(f"left out: {error}")
+        print(printable(f"left out: {error}"))
     reasons = dict.fromkeys(pneumonia, "pneumonia by its name")
     reasons |= dict.fromkeys(copies, "copy of another image") | dict.fromkeys(damaged, "damaged")
     patients = {kaggle.patient_of(path) for path in taken}

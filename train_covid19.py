@@ -40,7 +40,7 @@ def main() -> None:
     salt = secrets.token_bytes(16)
     data = load_dataset(args.dataset, salt, added=args.add, look_at=engine.look_at)
     positive = data.index(args.positive)
-    print(data)
+    cli.show(data)
     for name in data.without_manifest:
         info(f"{name} has no manifest.csv: each image is taken for a patient of its own")
     if args.repeats is None:
@@ -70,6 +70,10 @@ def main() -> None:
         depends = depends_on(weights, recipe, segmenter, precision)
         turned["kept"] = Kept(Cache(args.cache), [row.sha256 for row in data.rows], depends)
     features = engine.extract(backbone, recipe, segmenter, data, **turned)
+    if features.unread:
+        before = len(data.left_out)
+        data = data.without(features.unread)
+        cli.show(data, before)
     views = features.views[args.pool]
     if dice := training.check_lungs(data, features):
         print(f"lungs found, against masks that came with the images: Dice {dice}")

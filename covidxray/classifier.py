@@ -22,7 +22,7 @@ from covidxray.images import read_image
 from covidxray.lungs import POOLS, beside
 from covidxray.masks import enlarge, is_pair_of_lungs
 from covidxray.modelfile import load_model
-from covidxray.pipeline import ordered_map
+from covidxray.pipeline import attempt, ordered_map
 
 # What is kept of an image is computed by these.
 CODE = (*FEATURES_CODE, "classifier.py", "gradcam.py", "metrics.py")
@@ -121,7 +121,7 @@ class Classifier:
         Their `clues`, for the audit, are added to the list if there is one.
         """
         want_clue = clues is not None
-        files = ordered_map(lambda path: self._read(path, want_clue), paths)
+        files = ordered_map(attempt(lambda path: self._read(path, want_clue)), paths)
         while chunk := list(islice(files, BATCH)):
             found = [one for one in chunk if isinstance(one, _Read)]
             if want_clue:
@@ -141,11 +141,8 @@ class Classifier:
         ahead, here = tee(images)
         yield from map(self._judge, here, self._compute(ahead))
 
-    def _read(self, path: Path, want_clue: bool) -> _Read | InputError:
-        try:
-            image, clue = look(path) if want_clue else (read_image(path), None)
-        except InputError as error:
-            return error
+    def _read(self, path: Path, want_clue: bool) -> _Read:
+        image, clue = look(path) if want_clue else (read_image(path), None)
         if not self._cache:
             return _Read(image, clue)
         key = key_of({**self._depends, "image": sha256_of(path)})

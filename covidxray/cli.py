@@ -3,6 +3,7 @@
 import argparse
 import atexit
 import errno
+import io
 import os
 import signal
 import socket
@@ -20,10 +21,11 @@ from covidxray.files import abandon, cache_folder, is_remote
 
 if TYPE_CHECKING:
     from covidxray.cluster import Cluster
+    from covidxray.dataset import Dataset
     from covidxray.engine import Local
 
 DISCLAIMER = "For learning and research only: this is not a medical device."
-UNPRINTED = (errno.EPIPE, errno.ENOSPC, errno.EFBIG)
+UNPRINTED = (errno.ENOSPC, errno.EFBIG)
 GRACE = 1.0  # seconds to tidy up after Ctrl-C
 
 
@@ -75,7 +77,7 @@ def existing_folder(text: str) -> Path:
     """A type for argparse: a folder that is there."""
     path = place(text)
     if not path.is_dir():
-        raise argparse.ArgumentTypeError(f"{text}: no such folder")
+        raise argparse.ArgumentTypeError(f"{printable(text)}: no such folder")
     return path
 
 
@@ -133,6 +135,13 @@ def info(message: str) -> None:
     print(f"[INFO] {printable(message)}", file=sys.stderr, flush=True)
 
 
+def show(data: "Dataset", before: int = 0) -> None:
+    """A data set's line, on stdout, and why images were left out, but for the `before` first."""
+    print(data)
+    for error in data.left_out[before:]:
+        info(f"left out: {error}")
+
+
 def printable(text: str) -> str:
     """One line that every terminal and encoding takes: other characters become escapes."""
     return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in text)
@@ -172,7 +181,9 @@ def quiet_backend() -> Iterator[None]:
 
 def run(main: Callable[[], None]) -> None:
     """Run a script's `main`: exit code 0, 2 for what the user can mend, 130 for Ctrl-C, 143 for
-    SIGTERM."""
+    SIGTERM, and 141 where nobody reads its output any more, as after `| head`."""
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")  # a name need not be text
     # Once all is done, Python's own end is not interrupted.
     atexit.register(signal.signal, signal.SIGINT, signal.SIG_IGN)
     with _soon_stopped():
@@ -184,6 +195,8 @@ def run(main: Callable[[], None]) -> None:
         except InputError as error:
             print(f"error: {printable(str(error))}", file=sys.stderr)
             sys.exit(2)
+        except BrokenPipeError:
+            sys.exit(141)
         except OSError as error:
             # `whole_file` tells a file's own errors: one without a name is of what was printed.
             if error.filename is None and error.errno not in UNPRINTED:

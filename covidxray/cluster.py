@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from covidxray.backbone import Recipe
     from covidxray.classifier import Classifier, Prediction
     from covidxray.dataset import Dataset
-    from covidxray.features import Features
+    from covidxray.features import Features, Seen
     from covidxray.lungs import Segmenter
     from covidxray.manifest import Row
 
@@ -93,7 +93,7 @@ class Cluster:
         """See `features.extract`; the images are a data set's.
 
         Raises:
-            InputError: an image cannot be decoded, or the folder holds other features.
+            InputError: the folder holds other features.
         """
         from covidxray import summary
         from covidxray.features import draw_angles
@@ -107,17 +107,23 @@ class Cluster:
             folder = self._folder or Path(stack.enter_context(tempfile.TemporaryDirectory()))
             parts = Parts(folder, _digest(made_of))
             done = parts.indices()
-            starts = [k for k in _starts(paths) if k not in done]
+            starts = [
+                k for k in _starts(paths) if not done.issuperset(range(len(paths))[k:][:CHUNK])
+            ]
             chunks = [(paths[k : k + CHUNK], angles[k : k + CHUNK]) for k in starts]
             bar = stack.enter_context(tqdm(total=len(paths), desc="VGG16 on Ray", unit="image"))
             bar.update(len(done))
             stack.enter_context(parts)
             made_of = backbone, recipe, segmenter
-            for k, features in self._map(_Extractor, made_of, chunks, in_order=False):
-                parts.add(starts[k], features)
-                bar.update(len(features.clues))
+            unread = {}
+            for k, found in self._map(_Extractor, made_of, chunks, in_order=False):
+                indexed = dict(enumerate(found, starts[k]))
+                errors = {i: one for i, one in indexed.items() if isinstance(one, InputError)}
+                parts.add({i: one for i, one in indexed.items() if i not in errors})
+                unread |= errors
+                bar.update(len(found) - len(done.intersection(indexed)))
             parts.flush()
-            return parts.read(len(paths), 1 + views)
+            return parts.read(len(paths), 1 + views, dict(sorted(unread.items())))
 
     def judge(
         self, classifier: "Classifier", paths: Sequence[Path], clues: list[Clue] | None = None
@@ -208,12 +214,13 @@ class _Extractor:
         self._model = three_pools(backbone, recipe, segmenter)
         self._one_at_a_time = Lock()
 
-    def __call__(self, chunk: tuple[Sequence[Path], np.ndarray]) -> "Features":
-        from covidxray.features import Features, compute
+    def __call__(self, chunk: tuple[Sequence[Path], np.ndarray]) -> "list[Seen | InputError]":
+        from covidxray.features import compute
 
         paths, angles = chunk
         with _fetched(paths) as files, self._one_at_a_time:
-            return Features.of(list(compute(self._model, files, angles, quiet=True)))
+            found = list(compute(self._model, files, angles, quiet=True))
+        return _renamed(found, files, paths)
 
 
 class _Judge:
@@ -232,10 +239,15 @@ class _Judge:
         clues: list[Clue] = []
         with _fetched(paths) as files, self._one_at_a_time:
             found = list(self._classifier.judge(files, clues))
-        for i, (file, path) in enumerate(zip(files, paths, strict=True)):
-            if isinstance(found[i], InputError):
-                found[i] = InputError(str(found[i]).replace(str(file), str(path)))
-        return found, clues
+        return _renamed(found, files, paths), clues
+
+
+def _renamed(found: list, files: Sequence[Path], paths: Sequence[Path]) -> list:
+    """What was found of fetched files; the errors among it name the places they came from."""
+    return [
+        InputError(str(one).replace(str(file), str(path))) if isinstance(one, InputError) else one
+        for one, file, path in zip(found, files, paths, strict=True)
+    ]
 
 
 @contextmanager

@@ -1,16 +1,16 @@
 """Class folders -> Dataset: paths, labels, patients, sources."""
 
 import hashlib
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 
-from covidxray.cli import info
+from covidxray.cli import info, printable
 from covidxray.errors import InputError
 from covidxray.files import on_disk, sha256_of
-from covidxray.images import is_dicom, list_images
+from covidxray.images import check_file, is_dicom, list_images
 from covidxray.manifest import Row, mask_of, read_manifest
 from covidxray.pipeline import ordered_map
 from covidxray.splits import merge_duplicates
@@ -31,6 +31,7 @@ class Dataset:
             they say what may be kept, with the patient's digest for `patient_id`.
         without_manifest: classes without one in which some images are taken for a patient each.
         sha256: digest of every class name and image.
+        left_out: why each image that is not among these is left out.
     """
 
     name: str
@@ -42,6 +43,7 @@ class Dataset:
     rows: list[Row]
     without_manifest: tuple[str, ...]
     sha256: str
+    left_out: tuple[InputError, ...] = ()
 
     def __len__(self) -> int:
         return len(self.paths)
@@ -62,7 +64,8 @@ class Dataset:
             np.bincount(self.labels, minlength=len(self.classes)), self.classes, strict=True
         )
         images = " + ".join(f"{n} {name}" for n, name in counts if n)
-        return f"{self.name}: {images} images, {len(np.unique(self.groups))} patients"
+        left_out = f"; {len(self.left_out)} left out" if self.left_out else ""
+        return f"{self.name}: {images} images, {len(np.unique(self.groups))} patients{left_out}"
 
     def index(self, positive: str) -> int:
         """The label of a class.
@@ -74,6 +77,27 @@ class Dataset:
             found = ", ".join(self.classes)
             raise InputError(f"{self.name}: no class {positive}; --positive takes {found}")
         return self.classes.index(positive)
+
+    def without(self, unread: Mapping[int, InputError]) -> "Dataset":
+        """Leave out images that could not be read, by index.
+
+        Raises:
+            InputError: no others are there.
+        """
+        kept = [i for i in range(len(self)) if i not in unread]
+        if not kept:
+            raise unread[0]
+        rows, labels = [self.rows[i] for i in kept], self.labels[kept]
+        return replace(
+            self,
+            paths=[self.paths[i] for i in kept],
+            labels=labels,
+            groups=self.groups[kept],
+            patients=[self.patients[i] for i in kept],
+            rows=rows,
+            sha256=_digest(self.classes, labels, rows),
+            left_out=(*self.left_out, *unread.values()),
+        )
 
     def merge(self, hashes: np.ndarray) -> tuple["Dataset", int]:
         """Make one of all patients who share a picture (`splits.merge_duplicates`).
@@ -88,8 +112,9 @@ class Dataset:
         return replace(self, groups=groups), copies
 
     def names(self, indices: Iterable[int]) -> list[str]:
-        """Images as class/file, the same on every machine."""
-        return [f"{self.classes[self.labels[i]]}/{self.paths[i].name}" for i in indices]
+        """Images as class/file, the same on every machine, for any output (`cli.printable`)."""
+        names = (f"{self.classes[self.labels[i]]}/{self.paths[i].name}" for i in indices)
+        return [printable(name) for name in names]
 
 
 def patient_digest(patient: str, salt: bytes) -> str:
@@ -103,17 +128,30 @@ def patient_digest(patient: str, salt: bytes) -> str:
             file's Patient ID, after its issuer and NUL if there is one.
         salt: 1 to 64 bytes; digests with another salt cannot be compared.
     """
-    return hashlib.blake2b(patient.encode(), key=salt, digest_size=16).hexdigest()
+    return hashlib.blake2b(
+        patient.encode(errors="surrogateescape"), key=salt, digest_size=16
+    ).hexdigest()
 
 
-def look(path: Path, listed: bool, salt: bytes) -> Row:
-    """What a file alone says: its hash, and if no manifest lists it, what a DICOM header tells."""
+def look(path: Path, listed: bool, salt: bytes) -> Row | InputError:
+    """What a file alone says: its hash, and if no manifest lists it, what a DICOM header tells.
+
+    Of one that cannot be read, why.
+    """
     with on_disk(path) as file:
-        row = Row(path.name, "", "", "") if listed else _unlisted(file, salt)
-        return replace(row, source_id=str(path), sha256=sha256_of(file))
+        try:
+            check_file(file)
+            row = Row(path.name, "", "", "") if listed else _unlisted(file, salt)
+            return replace(row, source_id=str(path), sha256=sha256_of(file))
+        except InputError as error:
+            return InputError(str(error).replace(str(file), str(path)))
+        except OSError as error:
+            return InputError(f"{path}: cannot be read ({error.strerror}); see who may")
 
 
-def look_at_all(paths: Sequence[Path], listed: Sequence[bool], salt: bytes) -> Iterator[Row]:
+def look_at_all(
+    paths: Sequence[Path], listed: Sequence[bool], salt: bytes
+) -> Iterator[Row | InputError]:
     """`look` at files in threads, in order and as they are asked for."""
     return ordered_map(lambda item: look(*item, salt), zip(paths, listed, strict=True))
 
@@ -124,12 +162,13 @@ def load_dataset(
     *,
     classes: Sequence[str] | None = None,
     added: Sequence[tuple[str, Path]] = (),
-    look_at: Callable[[Sequence[Path], Sequence[bool], bytes], Iterable[Row]] = look_at_all,
+    look_at: Callable[..., Iterable[Row | InputError]] = look_at_all,
 ) -> Dataset:
     """Read `root`'s class folders; hidden files and folders are passed over.
 
     A patient is known by source and patient id, or by a DICOM file's Patient ID, in whichever class
-    folder; any other image without a manifest row is its own patient.
+    folder; any other image without a manifest row is its own patient. A file that cannot be
+    read, or lies in no class folder, is left out, and the data set says why.
 
     Args:
         root: folder of class folders.
@@ -141,7 +180,7 @@ def load_dataset(
 
     Raises:
         InputError: too few classes or an unknown one, a class without images, a manifest that does
-            not fit its folder, a damaged DICOM file, or drawings mixed with real images.
+            not fit its folder, or drawings mixed with real images; or not one file can be read.
     """
     folders = _class_folders(root, classes)
     classes = tuple(classes or (folder.name for folder in folders))
@@ -149,6 +188,10 @@ def load_dataset(
     labels: list[int] = []
     rows: list[Row] = []
     patients: list[str] = []
+    left_out = [
+        InputError(f"{path}: lies in no class folder; move it into one")
+        for path in list_images(root)
+    ]
     without_manifest = []
     for name, _ in added:
         if name not in classes:
@@ -165,7 +208,11 @@ def load_dataset(
         if manifest and False in listed:
             count, first = listed.count(False), images[listed.index(False)].name
             info(f"{folder}: {count} images have no row in its manifest.csv, {first} for one")
+        before = len(patients)
         for path, seen in zip(images, look_at(images, listed, salt), strict=True):
+            if isinstance(seen, InputError):
+                left_out.append(seen)
+                continue
             row, patient = seen, seen.patient_id
             if path.name in manifest:
                 row = manifest[path.name]
@@ -179,14 +226,13 @@ def load_dataset(
             labels.append(classes.index(name))
             rows.append(replace(row, sha256=seen.sha256))
             patients.append(patient)
-        if not manifest and "" in patients[-len(images) :]:
+        if not manifest and "" in patients[before:]:
             without_manifest.append(folder.name)
+    if not paths:
+        raise left_out[-1]
     _refuse_mixture(rows, paths)
-    whole = hashlib.sha256()
-    for label, row in zip(labels, rows, strict=True):
-        whole.update(f"{classes[label]}\0{row.sha256}\n".encode())
     return Dataset(
-        name=root.resolve().name,
+        name=printable(root.resolve().name),
         classes=classes,
         paths=paths,
         labels=np.array(labels, np.int64),
@@ -194,14 +240,25 @@ def load_dataset(
         patients=patients,
         rows=rows,
         without_manifest=tuple(without_manifest),
-        sha256=whole.hexdigest(),
+        sha256=_digest(classes, labels, rows),
+        left_out=tuple(left_out),
     )
+
+
+def _digest(classes: Sequence[str], labels: Iterable[int], rows: Iterable[Row]) -> str:
+    whole = hashlib.sha256()
+    for label, row in zip(labels, rows, strict=True):
+        whole.update(f"{classes[label]}\0{row.sha256}\n".encode())
+    return whole.hexdigest()
 
 
 def _class_folders(root: Path, classes: Sequence[str] | None) -> list[Path]:
     folders = sorted(
         p for p in root.iterdir() if p.is_dir() and p.name[0] != "." and p.name != "__MACOSX"
     )
+    for folder in folders:
+        if not folder.name.isprintable():
+            raise InputError(f"{folder}: cannot be a class's name; rename the folder")
     if classes is None and len(folders) < 2:
         raise InputError(
             f"{root}: needs two or more class folders, has {len(folders)}; "

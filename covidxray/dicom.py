@@ -3,6 +3,7 @@
 No value of a tag reaches a message: what pydicom says or raises may quote a patient's name.
 """
 
+import io
 import logging
 import re
 from collections.abc import Iterator
@@ -15,28 +16,30 @@ from PIL import Image
 from pydicom import Dataset, dcmread, uid
 from pydicom.encaps import get_frame
 from pydicom.filereader import read_dataset, read_preamble
-from pydicom.pixels import apply_color_lut, pixel_array
+from pydicom.pixels import apply_color_lut, get_decoder, pixel_array
 
 from covidxray.errors import InputError
-from covidxray.images import eight_bits, strict_warnings
+from covidxray.images import check_scans, eight_bits, strict_warnings
 
 logging.getLogger("pydicom").disabled = True  # it says what it warns of a second time
 
-# Pillow rather than GDCM wherever both can: GDCM has crashed on damaged headers.
 DECODERS = {
     uid.ImplicitVRLittleEndian: "",
     uid.ExplicitVRLittleEndian: "",
     uid.ExplicitVRBigEndian: "",
-    uid.RLELossless: "pydicom",
+    uid.RLELossless: "imagecodecs",
     uid.JPEGBaseline8Bit: "pillow",
     uid.JPEGExtended12Bit: "pillow",
-    uid.JPEGLossless: "gdcm",
-    uid.JPEGLosslessSV1: "gdcm",
-    uid.JPEGLSLossless: "gdcm",
-    uid.JPEGLSNearLossless: "gdcm",
+    uid.JPEGLossless: "imagecodecs",
+    uid.JPEGLosslessSV1: "imagecodecs",
+    uid.JPEGLSLossless: "imagecodecs",
+    uid.JPEGLSNearLossless: "imagecodecs",
     uid.JPEG2000Lossless: "pillow",
     uid.JPEG2000: "pillow",
 }
+OURS = ("imagecodecs", ("covidxray.codecs", "decode_frame"))
+for syntax in (uid.RLELossless, *uid.JPEGTransferSyntaxes, *uid.JPEGLSTransferSyntaxes):
+    get_decoder(syntax).add_plugin(*OURS)
 PIXELS = ("PixelData", "FloatPixelData", "DoubleFloatPixelData")
 HEADER = ("PatientID", "IssuerOfPatientID", "PatientSex", "PatientAge", "ViewPosition")
 PER_YEAR = {"Y": 1, "M": 12, "W": 365.25 / 7, "D": 365.25}
@@ -161,22 +164,29 @@ def _decode(path: Path, ds: Dataset) -> np.ndarray:
     syntax = ds.file_meta.TransferSyntaxUID
     if syntax not in DECODERS:
         raise _unknown_syntax(path, syntax)
+    plugin = DECODERS[syntax]
     if syntax == uid.JPEGExtended12Bit and ds.BitsStored > 8:
-        # GDCM can, by what the stream says of itself; pydicom only does not let it try.
-        syntax = ds.file_meta.TransferSyntaxUID = uid.JPEGLosslessSV1
-    if DECODERS[syntax] == "gdcm":
-        size = _stream_size(get_frame(ds.PixelData, 0, number_of_frames=1))
-        if size != (ds.Rows, ds.Columns):  # GDCM would take memory for it
+        plugin = "imagecodecs"
+    if syntax.is_encapsulated and syntax != uid.RLELossless:
+        stream = get_frame(ds.PixelData, 0, number_of_frames=1)
+        if _size_and_end(stream) != (ds.Columns, ds.Rows):  # a decoder would take memory for it
             raise ValueError("not the size of the picture")
-    return pixel_array(ds, index=0, decoding_plugin=DECODERS[syntax])
+    return pixel_array(ds, index=0, decoding_plugin=plugin)
 
 
-def _stream_size(stream: bytes) -> tuple[int, int]:
-    """Rows and columns by the frame header of a JPEG or JPEG-LS stream."""
+def _size_and_end(stream: bytes) -> tuple[int, int]:
+    """Columns and rows by a stream's own header; an error if it is a JPEG or JPEG-LS without its
+    end, of which decoders make half a picture, or with too many scans."""
+    if not stream.startswith(b"\xff\xd8"):
+        with Image.open(io.BytesIO(stream), formats=("JPEG2000",)) as image:
+            return image.size
+    check_scans(stream)
+    if not stream.rstrip(b"\0\xff").endswith(b"\xd9"):
+        raise ValueError("no end")
     at = 2
-    while stream[at + 1] not in (0xC0, 0xC1, 0xC3, 0xF7):
+    while stream[at + 1] not in (0xC0, 0xC1, 0xC2, 0xC3, 0xF7):
         at += 2 + int.from_bytes(stream[at + 2 : at + 4])
-    return int.from_bytes(stream[at + 5 : at + 7]), int.from_bytes(stream[at + 7 : at + 9])
+    return int.from_bytes(stream[at + 7 : at + 9]), int.from_bytes(stream[at + 5 : at + 7])
 
 
 def _grey(stored: np.ndarray, ds: Dataset) -> np.ndarray:

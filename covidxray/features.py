@@ -8,7 +8,7 @@ import hashlib
 import json
 from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from importlib.metadata import version
 from itertools import islice
 from pathlib import Path
@@ -23,25 +23,28 @@ from covidxray.backbone import FEATURES, Recipe
 from covidxray.cache import Cache
 from covidxray.cli import info
 from covidxray.clues import Clue, look
+from covidxray.errors import InputError
 from covidxray.images import SIZE
 from covidxray.lungs import GRID, POOLS, Segmenter, attach, pool_three, to_arrays
-from covidxray.pipeline import ordered_map
+from covidxray.pipeline import attempt, ordered_map
 from covidxray.weights import Weights
 
 BATCH = 16  # images per forward pass: the rate no longer rises beyond, the memory does
 # What the features are made by, besides the backend.
-CODE = ("backbone.py", "clues.py", "dicom.py", "features.py", "images.py", "lungs.py")
-LIBRARIES = ("keras", "numpy", "opencv-python", "pillow", "pydicom", "python-gdcm", "imagehash")
+CODE = ("backbone.py", "clues.py", "codecs.py", "dicom.py", "features.py", "images.py", "lungs.py")
+LIBRARIES = ("keras", "numpy", "opencv-python", "pillow", "pydicom", "imagecodecs", "imagehash")
 
 
 @dataclass(frozen=True)
 class Features:
     """`views` of each pooling (N, 1 + V, 512) float32, the clean view first; `lungs` (N, 28, 28)
-    float32, logits of the clean view; `clues` N, for the audit."""
+    float32, logits of the clean view; `clues` N, for the audit. `unread` says, by index, which of
+    the images asked for are not among the N, and why."""
 
     views: dict[str, np.ndarray]
     lungs: np.ndarray
     clues: list[Clue]
+    unread: dict[int, InputError] = field(default_factory=dict)
 
     @property
     def hashes(self) -> np.ndarray:
@@ -152,9 +155,6 @@ def extract(
         rotation: largest angle, in degrees, to either side.
         rng: draws the angles.
         kept: what need not be computed; the rest is added.
-
-    Raises:
-        InputError: an image cannot be decoded.
     """
     angles = draw_angles(len(paths), views, rotation, rng)
     features = np.empty((len(POOLS), len(paths), 1 + views, FEATURES), np.float32)
@@ -164,7 +164,7 @@ def extract(
     def fill(i: int, seen: Seen) -> None:
         features[:, i], lungs[i], clues[i] = seen.views, seen.lungs, seen.clue
 
-    missing = []
+    missing, unread = [], {}
     for i in range(len(paths)):
         if seen := kept and kept.get(i, angles[i]):
             fill(i, seen)
@@ -176,10 +176,16 @@ def extract(
         model = three_pools(backbone, recipe, segmenter)
         computed = compute(model, [paths[i] for i in missing], angles[missing])
         for i, seen in zip(missing, computed, strict=True):
+            if isinstance(seen, InputError):
+                unread[i] = seen
+                continue
             fill(i, seen)
             if kept:
                 kept.put(i, angles[i], seen)
-    return Features(dict(zip(POOLS, features, strict=True)), lungs, clues)
+    if unread:
+        read = [i for i in range(len(paths)) if i not in unread]
+        features, lungs, clues = features[:, read], lungs[read], [clues[i] for i in read]
+    return Features(dict(zip(POOLS, features, strict=True)), lungs, clues, unread)
 
 
 def draw_angles(n: int, views: int, rotation: float, rng: np.random.Generator) -> np.ndarray:
@@ -196,21 +202,23 @@ def three_pools(backbone: keras.Model, recipe: Recipe, segmenter: Segmenter) -> 
 
 def compute(
     model: keras.Model, paths: Sequence[Path], angles: np.ndarray, quiet: bool = False
-) -> Iterator[Seen]:
-    """Push every image through a model, clean and rotated by `angles` (N, V), in order.
+) -> Iterator[Seen | InputError]:
+    """Push every image through a model, clean and rotated by `angles` (N, V), in order; an error
+    stands for one that cannot be read.
 
     Args:
         model: what `three_pools` makes.
         quiet: shows no progress.
     """
-    clues: deque[Clue] = deque()
+    clues: deque[Clue | InputError] = deque()
 
     def look_at(item: tuple[Path, np.ndarray]) -> tuple[list[np.ndarray], Clue]:
         pixels, clue = look(item[0])
         return [pixels, *(rotate(pixels, angle) for angle in item[1])], clue
 
     def every_view() -> Iterator[np.ndarray]:
-        for images, clue in ordered_map(look_at, zip(paths, angles, strict=True)):
+        for found in ordered_map(attempt(look_at), zip(paths, angles, strict=True)):
+            images, clue = ([], found) if isinstance(found, InputError) else found
             clues.append(clue)
             yield from images
 
@@ -220,7 +228,10 @@ def compute(
     outputs = iter(bar)
     while views := list(islice(outputs, 1 + angles.shape[1])):
         *vectors, lungs = (np.stack(column) for column in zip(*views, strict=True))
-        yield Seen(np.stack(vectors), lungs[0], clues.popleft())
+        while isinstance(clue := clues.popleft(), InputError):
+            yield clue
+        yield Seen(np.stack(vectors), lungs[0], clue)
+    yield from clues
 
 
 def in_batches(

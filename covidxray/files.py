@@ -110,12 +110,12 @@ def check_outputs(*paths: Path | None, needed: Iterable[Path] = ()) -> None:
     Raises:
         InputError: one of them cannot be written, or would replace another.
     """
-    taken = {path.resolve() for path in needed}
+    taken = {os.path.realpath(str(path)) for path in needed}
     for path in filter(None, paths):
         check_writable(path)
-        if path.resolve() in taken:
+        if os.path.realpath(path) in taken:
             raise InputError(f"{path}: is needed for something else; give another name")
-        taken.add(path.resolve())
+        taken.add(os.path.realpath(path))
 
 
 def check_writable(path: Path) -> None:

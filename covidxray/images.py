@@ -1,14 +1,15 @@
 """Any image file -> uint8 RGB (224, 224, 3)."""
 
+import os
 import re
 import threading
 import warnings
+from collections.abc import Iterator
 from pathlib import Path
 
 import cv2
 import imagehash
 import numpy as np
-from imutils import paths as imutils_paths
 from PIL import Image, ImageOps
 
 from covidxray.errors import InputError
@@ -16,6 +17,7 @@ from covidxray.files import is_remote, whole_file
 
 SIZE = 224
 EXTENSIONS = (".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".gif", ".webp")
+FORMATS = ("JPEG", "PNG", "BMP", "TIFF", "GIF", "WEBP")  # Pillow would start programs for others
 DICOM_EXTENSIONS = (".dcm", ".dicom")
 # Without its preamble a DICOM file begins with a tag of group 2 or 8: explicitly with its type (two
 # capitals), or implicitly with a length, which is short or, for a group's length, followed by 8.
@@ -26,6 +28,7 @@ BARE_DICOM = re.compile(
 # One picture at another size and JPEG quality differs in at most 8 of the 256 bits of its hash, the
 # pictures of two patients in at least 44 (benchmarks/duplicate_distance.py, 599 real radiographs).
 DUPLICATE_BITS = 24
+SCANS = 100  # of a JPEG at most; programs write about 10
 
 
 class _Strict:
@@ -59,17 +62,21 @@ strict_warnings = _Strict()
 def list_images(folder: Path, recursive: bool = False) -> list[Path]:
     """Find images by extension, and DICOM files by content where the extension says nothing.
 
-    Hidden files and folders, `__MACOSX` and DICOMDIR, a table of contents, are passed over.
+    Hidden files and folders, `__MACOSX` and DICOMDIR, a table of contents, are passed over. Links
+    to folders below `folder` are not followed; they may lead in a circle.
 
     Returns:
         Paths in `folder`, or also in the folders below it, sorted.
+
+    Raises:
+        InputError: a folder may not be listed.
     """
     found = []
     if is_remote(folder):
         start = len(folder.path.rstrip("/")) + 1
         files = (folder / name[start:] for name in folder.fs.find(folder.path))
     else:
-        files = map(Path, imutils_paths.list_files(folder))
+        files = _files(folder, recursive)
     for path in files:
         parts = path.relative_to(folder).parts
         if len(parts) > 1 and not recursive:
@@ -79,6 +86,16 @@ def list_images(folder: Path, recursive: bool = False) -> list[Path]:
         if path.suffix.lower() in EXTENSIONS + DICOM_EXTENSIONS or is_dicom(path):
             found.append(path)
     return sorted(found)
+
+
+def _files(folder: Path, recursive: bool) -> Iterator[Path]:
+    def refuse(error: OSError) -> None:
+        raise InputError(f"{error.filename}: cannot be listed ({error.strerror}); see who may")
+
+    for place, _, names in os.walk(folder, onerror=refuse):
+        yield from (Path(place, name) for name in names)
+        if not recursive:
+            return
 
 
 def is_dicom(path: Path) -> bool:
@@ -106,6 +123,7 @@ def read_image(path: Path, size: int = SIZE) -> np.ndarray:
     Raises:
         InputError: the file is not a whole image that can be decoded.
     """
+    check_file(path)
     if is_dicom(path):
         from covidxray import dicom  # pydicom takes longer to import than --help may take
 
@@ -118,18 +136,43 @@ def read_image(path: Path, size: int = SIZE) -> np.ndarray:
     return cv2.cvtColor(small, cv2.COLOR_GRAY2RGB) if small.ndim == 2 else small
 
 
+def check_file(path: Path) -> None:
+    """Make sure that a path is a file: a pipe or a device may have no end.
+
+    Raises:
+        InputError: it is not, or it is a link that leads nowhere.
+    """
+    if not path.is_file():
+        raise InputError(f"{path}: is not a file, or a link that leads nowhere; remove it")
+
+
 def _decode(path: Path) -> np.ndarray:
     try:
-        with strict_warnings, Image.open(path) as image:
+        with strict_warnings, Image.open(path, formats=FORMATS) as image:
+            if image.format == "PNG":  # loading passes over its check sums
+                with Image.open(path) as again:
+                    again.verify()
+            elif image.format in ("JPEG", "MPO"):
+                check_scans(path.read_bytes())
             image.load()
             ImageOps.exif_transpose(image, in_place=True)
             return _eight_bits(image)
     except PermissionError as error:
         raise InputError(f"{path}: may not be read; change its permissions") from error
-    except (OSError, ValueError, SyntaxError, MemoryError, Image.DecompressionBombError) as error:
-        raise InputError(f"{path}: is not an image that can be decoded; remove it") from error
-    except Image.DecompressionBombWarning as error:
+    except (Image.DecompressionBombWarning, Image.DecompressionBombError) as error:
         raise InputError(f"{path}: has too many pixels; scale it down") from error
+    except (OSError, ValueError, SyntaxError, MemoryError) as error:
+        raise InputError(f"{path}: is not an image that can be decoded; remove it") from error
+
+
+def check_scans(jpeg: bytes) -> None:
+    """Refuse a JPEG that takes hours: each scan goes through the whole picture, in 100 bytes.
+
+    Raises:
+        ValueError: there are too many.
+    """
+    if jpeg.count(b"\xff\xda") > SCANS:
+        raise ValueError("too many scans")
 
 
 def _eight_bits(image: Image.Image) -> np.ndarray:
@@ -147,7 +190,7 @@ def _eight_bits(image: Image.Image) -> np.ndarray:
 def eight_bits(values: np.ndarray, low: float, high: float) -> np.ndarray:
     """Scale numbers of any shape so that `low` becomes 0 and `high` 255, as uint8."""
     scaled = (values - low) * (255 / max(high - low, 1e-9))
-    return scaled.round().clip(0, 255).astype(np.uint8)
+    return scaled.round(out=scaled).clip(0, 255, out=scaled).astype(np.uint8)
 
 
 def save_png(path: Path, pixels: np.ndarray) -> None:

@@ -66,7 +66,7 @@ def read_manifest(folder: Path) -> dict[str, Row]:
     rows: dict[str, Row] = {}
     try:
         # A spreadsheet that saves the table puts a mark before it, which utf-8-sig passes over.
-        with path.open(newline="", encoding="utf-8-sig") as file:
+        with path.open(newline="", encoding="utf-8-sig", errors="surrogateescape") as file:
             reader = csv.DictReader(file)
             missing = [name for name in FIELDS if name not in (*(reader.fieldnames or ()), LATER)]
             if missing:
@@ -182,7 +182,9 @@ def fill_folder(
                 mask = shutil.copyfile(masks[row.filename], mask_of(path))
                 row = replace(row, mask_sha256=sha256_of(mask))
             rows.append(row)
-        with open(new / NAME, "w", newline="", encoding="utf-8") as file:
+        # A file name need not be text, and must be found again by what stands here.
+        manifest = new / NAME
+        with manifest.open("w", newline="", encoding="utf-8", errors="surrogateescape") as file:
             writer = csv.writer(file)
             writer.writerow(FIELDS)
             writer.writerows(map(to_cell, astuple(row)) for row in rows)

@@ -3,6 +3,7 @@
 import json
 from pathlib import Path
 from typing import TYPE_CHECKING
+from uuid import uuid4
 
 import numpy as np
 
@@ -11,7 +12,7 @@ from covidxray.errors import InputError
 from covidxray.files import whole_file
 
 if TYPE_CHECKING:
-    from covidxray.features import Features
+    from covidxray.features import Features, Seen
 
 PART = 1024  # images a file
 LOGITS = "lung_logits"
@@ -31,7 +32,7 @@ class Parts:
 
         self._parquet = pyarrow.parquet
         self._folder, self._made_of = folder, made_of.encode()
-        self._waiting: list[tuple[int, Features]] = []
+        self._waiting: dict[int, Seen] = {}
         try:
             folder.mkdir(parents=True, exist_ok=True)
         except OSError as error:
@@ -59,10 +60,10 @@ class Parts:
         tables = (self._parquet.read_table(path, columns=["index"]) for path in self._files())
         return {index for table in tables for index in table["index"].to_pylist()}
 
-    def add(self, start: int, features: "Features") -> None:
-        """Keep the features of images from index `start` on."""
-        self._waiting.append((start, features))
-        if sum(len(waiting.clues) for _, waiting in self._waiting) >= PART:
+    def add(self, seen: "dict[int, Seen]") -> None:
+        """Keep what was computed of images, by index."""
+        self._waiting |= seen
+        if len(self._waiting) >= PART:
             self.flush()
 
     def flush(self) -> None:
@@ -71,25 +72,23 @@ class Parts:
             return
         import pyarrow
 
-        starts, found = zip(*self._waiting, strict=True)
-        clues = [clue for features in found for clue in features.clues]
-        index = [start + i for start, f in self._waiting for i in range(len(f.clues))]
-        arrays = {name: [f.views[name] for f in found] for name in found[0].views}
-        arrays = {name: np.concatenate(parts) for name, parts in arrays.items()}
-        arrays[LOGITS] = np.concatenate([f.lungs for f in found])
+        from covidxray.features import Features
+
+        features = Features.of(list(self._waiting.values()))
+        arrays, clues = {**features.views, LOGITS: features.lungs}, features.clues
         arrays |= {name: np.stack([getattr(clue, name) for clue in clues]) for name in SURFACE}
         columns = {
             name: pyarrow.FixedSizeListArray.from_arrays(a.ravel(), a[0].size)
             for name, a in arrays.items()
         }
-        columns |= {"index": index, "file": [json.dumps(clue.file) for clue in clues]}
+        columns |= {"index": list(self._waiting), "file": [json.dumps(clue.file) for clue in clues]}
         table = pyarrow.table(columns).replace_schema_metadata({KEY: self._made_of})
-        with whole_file(self._folder / f"{starts[0]:08d}.parquet") as part:
+        with whole_file(self._folder / f"{uuid4().hex}.parquet") as part:
             self._parquet.write_table(table, part, use_dictionary=["file"], compression="zstd")
-        self._waiting = []
+        self._waiting = {}
 
-    def read(self, n: int, views: int) -> "Features":
-        """All of it, in the order of the images."""
+    def read(self, n: int, views: int, unread: dict[int, InputError]) -> "Features":
+        """All of it, in the order of the `n` images, but for those that could not be read."""
         from covidxray.backbone import FEATURES
         from covidxray.features import Features
         from covidxray.lungs import GRID, POOLS
@@ -110,4 +109,6 @@ class Parts:
             surface = zip(*(array(name, len(table[name][0])) for name in SURFACE), strict=True)
             for i, facts, values in zip(index, table["file"].to_pylist(), surface, strict=True):
                 clues[i] = Clue(**dict(zip(SURFACE, values, strict=True)), file=json.loads(facts))
-        return Features(pools, lungs, clues)
+        read = [i for i in range(n) if i not in unread]
+        pools = {pool: found[read] for pool, found in pools.items()}
+        return Features(pools, lungs[read], [clues[i] for i in read], unread)

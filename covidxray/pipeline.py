@@ -10,9 +10,23 @@ from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import TypeVar
 
+from covidxray.errors import InputError
+
 Item, Result = TypeVar("Item"), TypeVar("Result")
 THREADS = min(4, os.cpu_count() or 1)
 AHEAD = 32  # results that wait to be taken: two batches
+
+
+def attempt(function: Callable[[Item], Result]) -> Callable[[Item], Result | InputError]:
+    """The same function, but an `InputError` is returned, so that the next items still come."""
+
+    def attempted(item: Item) -> Result | InputError:
+        try:
+            return function(item)
+        except InputError as error:
+            return error
+
+    return attempted
 
 
 def ordered_map(

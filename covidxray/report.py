@@ -115,9 +115,11 @@ def render(content: Content) -> str:
 
 
 def count_exclusions(data: Dataset) -> list[tuple[str, str, int]]:
-    """Class, reason and number of the images that the builders left out."""
+    """Class, reason and number of the images that the builders, or this run, left out."""
     folders = {path.parent.name: path.parent for path in data.paths}
-    return [
+    reason = "cannot be read, or in no class folder"
+    here = [("any", reason, len(data.left_out))] if data.left_out else []
+    return here + [
         (name, reason, n)
         for name in data.classes
         if name in folders

@@ -44,6 +44,7 @@ def describe_data(data: Dataset) -> dict[str, Any]:
         "images": np.bincount(data.labels, minlength=len(data.classes)),
         "patients": len(np.unique(data.groups)),
         "synthetic": data.synthetic,
+        "left_out": len(data.left_out),
     }
 
 

@@ -173,12 +173,16 @@ def test_predictions_are_the_local_engines_in_order_and_errors_stand_in_place(
     assert [clue.file for clue in clues] == [clue.file for clue in others]
 
 
-def test_an_image_that_cannot_be_read_is_named(engine, made_of, drawings, tmp_path):
-    data = load_dataset(drawings, SALT)
-    data.paths[70] = tmp_path / "x.png"
-    data.paths[70].write_bytes(b"no image")
-    with pytest.raises(InputError, match=r"x\.png: is not an image"):
-        extract(engine, made_of, data)
+def test_an_image_that_cannot_be_read_is_named_and_the_others_are_used(
+    engine, made_of, drawings, tmp_path
+):
+    data = load_dataset(drawings, SALT).without({i: InputError("") for i in range(20, 128)})
+    data.paths[17] = tmp_path / "x.png"
+    data.paths[17].write_bytes(b"no image")
+    features = extract(engine, made_of, data)
+    assert list(features.unread) == [17]
+    assert str(features.unread[17]).startswith(f"{tmp_path / 'x.png'}: is not an image")
+    assert_same(features, extract(Local(), made_of, data))
 
 
 def test_a_node_is_lost_half_way_and_the_features_are_the_same(
@@ -187,9 +191,9 @@ def test_a_node_is_lost_half_way_and_the_features_are_the_same(
     data = load_dataset(drawings, SALT)
     add, came = parts.Parts.add, []
 
-    def add_and_kill(parts, start, features):
-        add(parts, start, features)
-        came.append(start)
+    def add_and_kill(parts, seen):
+        add(parts, seen)
+        came.append(min(seen))
 
     def kill_at_work():
         first, second = nodes[1]

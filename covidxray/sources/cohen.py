@@ -161,7 +161,8 @@ def locate(root: Path, record: Record) -> Path:
     path = root / record.folder / record.filename
     inside = [root.resolve(), (root / "images").resolve()]
     plain = Path(record.filename).name == record.filename and ".." not in Path(record.folder).parts
-    if not plain or not any(path.resolve().is_relative_to(place) for place in inside):
+    real = Path(os.path.realpath(path))  # unlike resolve, it takes a link in a circle
+    if not plain or not any(real.is_relative_to(place) for place in inside):
         raise InputError(
             f"{record.folder}/{record.filename}: leads out of {root}; correct metadata.csv"
         )
