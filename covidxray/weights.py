@@ -159,8 +159,12 @@ def _download(source: Source, folder: Path) -> Path:
 ARRAYS = {("numpy.core.multiarray", "_reconstruct"), ("numpy", "ndarray"), ("numpy", "dtype")}
 
 
-class _ArraysOnly(pickle.Unpickler):
-    """Admits NumPy arrays and nothing else, so that no file can run code."""
+class _ArraysOnly(pickle._Unpickler):
+    """Admits NumPy arrays and nothing else, so that no file can run code.
+
+    Python's own in C takes as much memory as a number in the file says; this one, in Python, does
+    not, and takes no longer for 26 arrays.
+    """
 
     def find_class(self, module: str, name: str) -> object:
         if (module, name) not in ARRAYS:
