@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from covidxray.engine import Local
 
 DISCLAIMER = "For learning and research only: this is not a medical device."
-GRACE = 1.0  # seconds to tidy up after Ctrl-C
+GRACE = 0.5  # seconds to tidy up after Ctrl-C
 
 
 def make_parser(description: str) -> argparse.ArgumentParser:
