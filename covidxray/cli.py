@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 DISCLAIMER = "For learning and research only: this is not a medical device."
 UNPRINTED = (errno.ENOSPC, errno.EFBIG)
-GRACE = 1.0  # seconds to tidy up after Ctrl-C
+GRACE = 0.5  # seconds to tidy up after Ctrl-C
 
 
 def make_parser(description: str) -> argparse.ArgumentParser:
@@ -201,9 +201,10 @@ def run(main: Callable[[], None]) -> None:
             # `whole_file` tells a file's own errors: one without a name is of what was printed.
             if error.filename is None and error.errno not in UNPRINTED:
                 raise
-            place = error.filename or "standard output"
-            line = f"error: {place}: {error.strerror}; check its name, permissions and room"
-            print(printable(line), file=sys.stderr)
+            line = f"standard output: cannot be written ({error.strerror})"
+            if error.filename is not None:
+                line = f"{error.filename}: {error.strerror}; check its name and permissions"
+            print(f"error: {printable(line)}", file=sys.stderr)
             sys.exit(2)
 
 

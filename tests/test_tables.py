@@ -93,7 +93,7 @@ def second_line(change):
         (second_line(lambda line: line + ",more"), "line 2 is damaged"),
         (second_line(lambda line: line.replace("x.png", "")), "line 2 is damaged"),
         (second_line(lambda line: line.replace("s,x", '"s,x')), "is damaged"),
-        (second_line(lambda line: "\xff" + line), "cannot be read"),
+        (second_line(lambda line: "\xff" + line), "x.png: is in the manifest but gone"),
         (second_line(lambda line: line + "x" * 200_000), "cannot be read"),
         (second_line(lambda line: line + "\n" + line), "x.png stands in two rows"),
         (lambda text: text.split("\n")[0] + "\n" + text, "filename: is in the manifest but gone"),

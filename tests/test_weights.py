@@ -130,10 +130,15 @@ def test_weights_need_no_keras():
 
 
 @pytest.fixture
-def package(tmp_path):
-    """A small source package of weights, and where it comes from as the table has it."""
+def package(tmp_path, monkeypatch):
+    """A small source package of weights of one filter a layer, and where it comes from as the table
+    has it."""
+    monkeypatch.setattr(weights, "FILTERS", (1,) * weights.LAYERS)
     layers = {
-        f"Conv_{i}": {"kernel": np.full((3, 3, 1, 1), i, np.float32), "bias": np.zeros(1, "<f4")}
+        f"Conv_{i}": {
+            "kernel": np.full((3, 3, 1 if i else 3, 1), i, np.float32),
+            "bias": np.zeros(1, "<f4"),
+        }
         for i in range(weights.LAYERS)
     }
     # Protocol 3 names modules in lines of text: here as the older NumPy that wrote the original.
@@ -192,6 +197,7 @@ def download(package, tmp_path, monkeypatch):
 import sys; sys.path.insert(0, {str(weights.SHIM.parents[1])!r})
 from covidxray import cli, weights
 weights.TORCHVISION, weights.LIMIT = weights.{source}, {limit}
+weights.FILTERS = {weights.FILTERS}
 cli.run(lambda: print(weights.load_weights().sha256))
 """
         settings = {
