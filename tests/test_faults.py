@@ -434,24 +434,24 @@ def test_two_trainings_at_once_share_a_cache_and_leave_the_outputs_of_one(place)
 def test_a_training_killed_at_ninety_percent_computes_the_rest_alone(script, tmp_path):
     assert (
         script(
-            "make_demo_dataset.py", "-s", 20, "--size", 64, "-o", "drawings", cwd=tmp_path
+            "make_demo_dataset.py", "-s", 88, "--size", 64, "-o", "drawings", cwd=tmp_path
         ).returncode
         == 0
     )
     (tmp_path / "tmp").mkdir()
     process = start(tmp_path, "train")
-    while len(list((tmp_path / "kept").rglob("[!.]*.safetensors"))) < 36:
+    while len(list((tmp_path / "kept").rglob("[!.]*.safetensors"))) < 160:  # ten of eleven batches
         assert process.poll() is None
         time.sleep(0.01)
     process.kill()
     process.communicate()
     kept = len(list((tmp_path / "kept").rglob("[!.]*.safetensors")))
-    assert 36 <= kept < 40
+    assert 160 <= kept < 176
     process = start(tmp_path, "train")
     _, said = process.communicate()
     assert process.returncode == 0
-    assert f"{kept} of 40 images are in the cache" in said
-    assert f" {40 - kept}/{40 - kept} " in said  # the bar of VGG16: so many views
+    assert f"{kept} of 176 images are in the cache" in said
+    assert f" {176 - kept}/{176 - kept} " in said  # the bar of VGG16: so many views
 
 
 def test_a_cache_that_may_not_be_written_to_serves(tmp_path, monkeypatch):
