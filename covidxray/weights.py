@@ -156,7 +156,34 @@ def _download(source: Source, folder: Path) -> Path:
     return path
 
 
-ARRAYS = {("numpy.core.multiarray", "_reconstruct"), ("numpy", "ndarray"), ("numpy", "dtype")}
+class _Type:
+    """Stands in for a dtype: NumPy's own crashes on a state that is made up."""
+
+    def __init__(self, code: str, *_):
+        self.code = code
+
+    def __setstate__(self, state: tuple) -> None:
+        self.order = state[1]
+
+
+class _Array:
+    """Stands in for an array, with its `values`, of 32-bit floats."""
+
+    def __init__(self, *_):
+        pass
+
+    def __setstate__(self, state: tuple) -> None:
+        _, shape, kind, by_columns, content = state
+        if (kind.order, kind.code) != ("<", "f4"):
+            raise ValueError("other numbers")
+        self.values = np.frombuffer(content, "<f4").reshape(shape, order="CF"[by_columns])
+
+
+STAND_INS = {
+    ("numpy.core.multiarray", "_reconstruct"): _Array,
+    ("numpy", "ndarray"): _Array,
+    ("numpy", "dtype"): _Type,
+}
 
 
 class _ArraysOnly(pickle._Unpickler):
@@ -166,10 +193,10 @@ class _ArraysOnly(pickle._Unpickler):
     not, and takes no longer for 26 arrays.
     """
 
-    def find_class(self, module: str, name: str) -> object:
-        if (module, name) not in ARRAYS:
+    def find_class(self, module: str, name: str) -> type:
+        if (module, name) not in STAND_INS:
             raise pickle.UnpicklingError(f"{module}.{name} is not an array")
-        return super().find_class(module.replace("numpy.core", "numpy._core"), name)
+        return STAND_INS[module, name]
 
 
 def _from_package(path: Path) -> Weights:
@@ -187,8 +214,8 @@ def _from_pickle(path: Path, content: bytes) -> Weights:
         layers = [arrays[f"Conv_{i}"] for i in range(LAYERS)]
         return Weights(
             name="torchvision",
-            kernels=[np.asarray(layer["kernel"]) for layer in layers],
-            biases=[np.asarray(layer["bias"]) for layer in layers],
+            kernels=[layer["kernel"].values for layer in layers],
+            biases=[layer["bias"].values for layer in layers],
             mean=np.array(TORCHVISION.mean, np.float32),
             std=np.array(TORCHVISION.std, np.float32),
         )
