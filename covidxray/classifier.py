@@ -42,7 +42,7 @@ class Prediction:
         warning: why this may not be what the model was trained on; "" if nothing is noticed.
         lungs: bool (224, 224).
         found: whether they can be a pair of lungs.
-        heat: float32 (224, 224), what speaks for `label` (`gradcam.heat_map`).
+        heat: float32 (224, 224), what speaks for `label` (`gradcam.spread`).
     """
 
     image: np.ndarray

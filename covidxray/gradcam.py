@@ -36,19 +36,6 @@ def head_gradient(model: keras.Model, features: np.ndarray, label: int) -> np.nd
     return gradient / deviation
 
 
-def heat_map(
-    model: keras.Model,
-    power: int,
-    features: np.ndarray,
-    maps: np.ndarray,
-    label: int,
-    within: np.ndarray | None = None,
-) -> np.ndarray:
-    """Where one picture speaks for a class: float32 (224, 224), see `spread`; the arguments are
-    those of `coarse_heat`."""
-    return spread(coarse_heat(model, power, features, maps, label, within), within)
-
-
 def coarse_heat(
     model: keras.Model,
     power: int,

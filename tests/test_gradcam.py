@@ -16,6 +16,10 @@ from covidxray.masks import enlarge
 from covidxray.weights import load_weights
 
 
+def heat_map(*seen):
+    return gradcam.spread(gradcam.coarse_heat(*seen), *seen[5:])
+
+
 @pytest.fixture(scope="module", params=RECIPES)
 def model(request):
     """VGG16 with a random head of three classes, and the exponent of its pooling."""
@@ -96,20 +100,20 @@ def test_heat_is_grad_cam_by_automatic_differentiation(model, outputs, label):
     expected = by_differentiation(model[0], maps, label)
     assert expected.any()
     expected = np.maximum(cv2.resize(expected, (SIZE, SIZE), interpolation=cv2.INTER_CUBIC), 0)
-    heat = gradcam.heat_map(*model, features, maps, label)
+    heat = heat_map(*model, features, maps, label)
     assert heat == pytest.approx(expected / expected.max(), abs=1e-3)
 
 
 @pytest.mark.slow
 def test_heat_of_two_classes_differs(model, outputs):
-    heats = [gradcam.heat_map(*model, *outputs[1:], label).ravel() for label in (0, 1)]
+    heats = [heat_map(*model, *outputs[1:], label).ravel() for label in (0, 1)]
     assert np.corrcoef(*heats)[0, 1] < 0.9
 
 
 @pytest.mark.slow
 def test_a_picture_without_features_has_no_heat(model):
     nothing = np.zeros(FEATURES, np.float32), np.zeros((4, 4, FEATURES), np.float32)
-    heat = gradcam.heat_map(*model, *nothing, 0)
+    heat = heat_map(*model, *nothing, 0)
     assert heat.shape == (SIZE, SIZE)
     assert not heat.any()
 
@@ -133,7 +137,7 @@ def test_where_the_lungs_alone_are_pooled_only_they_have_heat(model, outputs):
     _, features, maps = outputs
     within = np.full((28, 28), -1.0, np.float32)
     within[8:20, 4:11] = 1
-    heat = gradcam.heat_map(*model, features, maps, 0, within)
+    heat = heat_map(*model, features, maps, 0, within)
     assert heat.max() == 1
     assert not heat[~enlarge(within)].any()
 
@@ -141,5 +145,5 @@ def test_where_the_lungs_alone_are_pooled_only_they_have_heat(model, outputs):
 @pytest.mark.slow
 def test_where_no_lung_is_found_the_heat_is_of_the_whole_picture(model, outputs):
     none = np.full((28, 28), -1.0, np.float32)
-    whole = gradcam.heat_map(*model, *outputs[1:], 0)
-    np.testing.assert_array_equal(gradcam.heat_map(*model, *outputs[1:], 0, none), whole)
+    whole = heat_map(*model, *outputs[1:], 0)
+    np.testing.assert_array_equal(heat_map(*model, *outputs[1:], 0, none), whole)
