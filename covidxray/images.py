@@ -161,7 +161,7 @@ def _decode(path: Path) -> np.ndarray:
         raise InputError(f"{path}: may not be read; change its permissions") from error
     except (Image.DecompressionBombWarning, Image.DecompressionBombError) as error:
         raise InputError(f"{path}: has too many pixels; scale it down") from error
-    except (OSError, ValueError, SyntaxError, MemoryError) as error:
+    except Exception as error:  # Pillow raises many kinds for what is damaged, IndexError for one
         raise InputError(f"{path}: is not an image that can be decoded; remove it") from error
 
 
