@@ -3,6 +3,7 @@
 import argparse
 import atexit
 import errno
+import gc
 import io
 import os
 import signal
@@ -163,17 +164,21 @@ def quiet_backend() -> Iterator[None]:
     """Start Keras: the block drops what TensorFlow's C++ side writes to stderr, whatever one sets.
 
     Keras imports scikit-learn and Matplotlib, a third of its own time, if they are there, for parts
-    that are not used here. It starts without them; whoever needs them imports them after it.
+    that are not used here. It starts without them; whoever needs them imports them after it. What
+    is imported stays: to look through it for garbage, over and over, takes as long as to import it.
     """
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
     sys.stderr.flush()
     stderr, sink = os.dup(2), os.open(os.devnull, os.O_WRONLY)
     os.dup2(sink, 2)
+    gc.disable()
     try:
         with _hidden("sklearn", "matplotlib"):
             import keras  # noqa: F401
         yield
     finally:
+        gc.freeze()
+        gc.enable()
         os.dup2(stderr, 2)
         os.close(stderr)
         os.close(sink)
@@ -186,6 +191,7 @@ def run(main: Callable[[], None]) -> None:
         sys.stdout.reconfigure(errors="backslashreplace")  # a name need not be text
     # Once all is done, Python's own end is not interrupted.
     atexit.register(signal.signal, signal.SIGINT, signal.SIG_IGN)
+    atexit.register(gc.freeze)  # nor does Python look for garbage in all that ends with it
     with _soon_stopped():
         try:
             try:
