@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from itertools import islice, tee
+from itertools import tee
 from pathlib import Path
 
 import keras
@@ -14,7 +14,7 @@ from covidxray.cache import Cache
 from covidxray.clues import Clue, look
 from covidxray.errors import InputError
 from covidxray.familiarity import unlike_an_xray
-from covidxray.features import BATCH, computed_by, in_batches, key_of
+from covidxray.features import BATCH, computed_by, forward, in_batches, key_of
 from covidxray.features import CODE as FEATURES_CODE
 from covidxray.files import sha256_of
 from covidxray.gradcam import coarse_heat, spread
@@ -22,7 +22,7 @@ from covidxray.images import read_image
 from covidxray.lungs import POOLS, beside
 from covidxray.masks import enlarge, is_pair_of_lungs
 from covidxray.modelfile import load_model
-from covidxray.pipeline import attempt, ordered_map
+from covidxray.pipeline import attempt, batched, one_ahead, ordered_map
 
 # What is kept of an image is computed by these.
 CODE = (*FEATURES_CODE, "classifier.py", "gradcam.py", "metrics.py")
@@ -122,24 +122,24 @@ class Classifier:
         """
         want_clue = clues is not None
         files = ordered_map(attempt(lambda path: self._read(path, want_clue)), paths)
-        while chunk := list(islice(files, BATCH)):
-            found = [one for one in chunk if isinstance(one, _Read)]
+        for batch, rows in one_ahead(self._pass_through, batched(files, BATCH)):
             if want_clue:
-                clues += [one.clue for one in found]
-            computed = self._compute(one.image for one in found if not one.outputs)
-            for one in chunk:
+                clues += [one.clue for one in batch if isinstance(one, _Read)]
+            computed = iter(rows)
+            for one in batch:
                 if isinstance(one, InputError):
                     yield one
                     continue
-                outputs = one.outputs or next(computed)
+                outputs = one.outputs or self._outputs(*next(computed))
                 if self._cache and not one.outputs:
                     self._cache.put(one.key, vars(outputs))
                 yield self._judge(one.image, outputs)
 
     def predict(self, images: Iterable[np.ndarray]) -> Iterator[Prediction]:
         """Predict images, uint8 RGB (224, 224, 3), in order and as they come."""
-        ahead, here = tee(images)
-        yield from map(self._judge, here, self._compute(ahead))
+        pushed, here = tee(images)
+        for image, row in zip(here, in_batches(self._model, pushed), strict=True):
+            yield self._judge(image, self._outputs(*row))
 
     def _read(self, path: Path, want_clue: bool) -> _Read:
         image, clue = look(path) if want_clue else (read_image(path), None)
@@ -149,13 +149,18 @@ class Classifier:
         arrays = self._cache.get(key)
         return _Read(image, clue, key, Outputs(**arrays) if arrays else None)
 
-    def _compute(self, images: Iterable[np.ndarray]) -> Iterator[Outputs]:
+    def _pass_through(self, batch: list[_Read | InputError]) -> tuple[list, list]:
+        """The batch itself, and what the network makes of those that are not in the cache."""
+        found = (one for one in batch if isinstance(one, _Read))
+        return batch, forward(self._model, [one.image for one in found if not one.outputs])
+
+    def _outputs(self, probabilities, *rest: np.ndarray) -> Outputs:
+        *pooled, logits, maps = rest
         own, power = POOLS.index(self.about.pool), self._recipe.power
-        for probabilities, *pooled, logits, maps in in_batches(self._model, images):
-            within = logits if self.about.pool == "lungs" else None
-            label = self._label(probabilities)
-            heat = coarse_heat(self._head, power, pooled[own], maps, label, within)
-            yield Outputs(probabilities, np.stack(pooled), logits, heat)
+        within = logits if self.about.pool == "lungs" else None
+        label = self._label(probabilities)
+        heat = coarse_heat(self._head, power, pooled[own], maps, label, within)
+        return Outputs(probabilities, np.stack(pooled), logits, heat)
 
     def _label(self, probabilities: np.ndarray) -> int:
         row = probabilities.astype(np.float64)[None]

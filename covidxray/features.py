@@ -26,7 +26,7 @@ from covidxray.clues import Clue, look
 from covidxray.errors import InputError
 from covidxray.images import SIZE
 from covidxray.lungs import GRID, POOLS, Segmenter, attach, pool_three, to_arrays
-from covidxray.pipeline import attempt, ordered_map
+from covidxray.pipeline import attempt, batched, one_ahead, ordered_map
 from covidxray.weights import Weights
 
 BATCH = 16  # images per forward pass: the rate no longer rises beyond, the memory does
@@ -239,10 +239,19 @@ def in_batches(
 ) -> Iterator[tuple[np.ndarray, ...]]:
     """Push images (224, 224, 3) through a model, a batch at a time: each one's outputs, in order.
 
-    A last, smaller batch is not filled up: to trace another shape takes less than to compute it.
+    The next batch goes through while one's outputs are used.
     """
-    remaining = iter(images)
-    while batch := list(islice(remaining, BATCH)):
-        outputs = model.predict_on_batch(np.stack(batch).astype(np.float32))
-        columns = outputs if isinstance(outputs, list | tuple) else [outputs]
-        yield from zip(*map(np.asarray, columns), strict=True)
+    for rows in one_ahead(lambda batch: forward(model, batch), batched(images, BATCH)):
+        yield from rows
+
+
+def forward(model: keras.Model, batch: Sequence[np.ndarray]) -> list[tuple[np.ndarray, ...]]:
+    """Push up to `BATCH` images (224, 224, 3) through a model, together: each one's outputs.
+
+    A smaller batch is not filled up: to trace another shape takes less than to compute it.
+    """
+    if not batch:
+        return []
+    outputs = model.predict_on_batch(np.stack(batch).astype(np.float32))
+    columns = outputs if isinstance(outputs, list | tuple) else [outputs]
+    return list(zip(*map(np.asarray, columns), strict=True))

@@ -8,6 +8,7 @@ import os
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
+from itertools import islice
 from typing import TypeVar
 
 from covidxray.errors import InputError
@@ -15,6 +16,13 @@ from covidxray.errors import InputError
 Item, Result = TypeVar("Item"), TypeVar("Result")
 THREADS = min(4, os.cpu_count() or 1)
 AHEAD = 32  # results that wait to be taken: two batches
+
+
+def batched(items: Iterable[Item], size: int) -> Iterator[list[Item]]:
+    """Lists of `size` items, the last one maybe shorter."""
+    remaining = iter(items)
+    while batch := list(islice(remaining, size)):
+        yield batch
 
 
 def attempt(function: Callable[[Item], Result]) -> Callable[[Item], Result | InputError]:
@@ -51,3 +59,8 @@ def ordered_map(
             yield waiting.popleft().result()
     finally:
         pool.shutdown(cancel_futures=True)
+
+
+def one_ahead(function: Callable[[Item], Result], items: Iterable[Item]) -> Iterator[Result]:
+    """`map` in one thread, one item ahead of the results that are used (`ordered_map`)."""
+    return ordered_map(function, items, threads=1, ahead=2)
