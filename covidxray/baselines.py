@@ -150,9 +150,15 @@ def fit_logistic(x: np.ndarray, labels: np.ndarray, train: np.ndarray) -> np.nda
     step = np.linalg.inv(bound).astype(np.float32)
     here = ahead = np.zeros((len(labels), x.shape[1]), np.float32)
     target = labels - np.float32(0.5)
+    error = np.empty_like(target)  # written over and over: fresh memory would cost more than tanh
     for i in range(STEPS):
-        error = np.tanh(ahead @ x.T / 2) / 2 - target
-        before, here = here, ahead - ((weight * error) @ x + penalty * ahead) @ step
+        np.matmul(ahead, x.T, out=error)
+        error /= 2
+        np.tanh(error, out=error)
+        error /= 2
+        error -= target
+        error *= weight
+        before, here = here, ahead - (error @ x + penalty * ahead) @ step
         ahead = here + i / (i + 3) * (here - before)
     return here
 
