@@ -163,9 +163,9 @@ def _hidden(*names: str) -> Iterator[None]:
 def quiet_backend() -> Iterator[None]:
     """Start Keras: the block drops what TensorFlow's C++ side writes to stderr, whatever one sets.
 
-    Keras imports scikit-learn and Matplotlib, a third of its own time, if they are there, for parts
-    that are not used here. It starts without them; whoever needs them imports them after it. What
-    is imported stays: to look through it for garbage, over and over, takes as long as to import it.
+    Keras imports scikit-learn, Matplotlib and pandas, a third of its own time, if they are there,
+    for parts that are not used here. It starts without; whoever needs them imports them after it.
+    What is imported stays: to look through it for garbage, again and again, takes as long.
     """
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
     sys.stderr.flush()
@@ -173,7 +173,7 @@ def quiet_backend() -> Iterator[None]:
     os.dup2(sink, 2)
     gc.disable()
     try:
-        with _hidden("sklearn", "matplotlib"):
+        with _hidden("sklearn", "matplotlib", "pandas"):
             import keras  # noqa: F401
         yield
     finally:
