@@ -7,9 +7,10 @@ import sys
 from dataclasses import asdict
 from pathlib import Path
 
-from covidxray.cli import DISCLAIMER, existing_folder, info, make_parser, number, run, show
+from covidxray.cli import DISCLAIMER, info, leave_out, run, show
 from covidxray.errors import InputError
 from covidxray.files import check_outputs, whole_file
+from covidxray.options import existing_folder, make_parser, number
 
 SHORTCUT = 3  # exit code
 
@@ -43,11 +44,8 @@ def main() -> None:
     show(data)
     found = ordered_map(attempt(lambda path: look(path)[1]), data.paths)
     clues = list(tqdm(found, desc="reading", unit="image", total=len(data)))
-    if unread := {i: clue for i, clue in enumerate(clues) if isinstance(clue, InputError)}:
-        before = len(data.left_out)
-        data = data.without(unread)
-        show(data, before)
-        clues = [clue for clue in clues if not isinstance(clue, InputError)]
+    data = leave_out(data, {i: c for i, c in enumerate(clues) if isinstance(c, InputError)})
+    clues = [clue for clue in clues if not isinstance(clue, InputError)]
     info("fitting baselines...")
     rng = np.random.default_rng(args.seed)
     result = audit(data, clues, positive, rng)

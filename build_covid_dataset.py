@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 # First: quiet Ctrl-C.
-from covidxray.cli import existing_folder, info, make_parser, number, printable, run
+from covidxray.cli import info, printable, run
 
 # isort: split
 import numpy as np
@@ -15,6 +15,7 @@ from tqdm import tqdm
 from covidxray.errors import InputError
 from covidxray.images import read_image
 from covidxray.manifest import check_ours, fill_folder
+from covidxray.options import existing_folder, make_parser, number
 from covidxray.sources import cohen
 
 

@@ -5,9 +5,18 @@ from dataclasses import asdict
 from pathlib import Path
 
 from covidxray import cli
-from covidxray.cli import DISCLAIMER, existing_folder, info, make_parser, number, quiet_backend
+from covidxray.cli import DISCLAIMER, info, quiet_backend
 from covidxray.errors import InputError
 from covidxray.files import check_outputs, naming, whole_files
+from covidxray.options import (
+    add_cache,
+    add_engine,
+    existing_folder,
+    make_parser,
+    number,
+    open_cache,
+    open_engine,
+)
 
 
 def parse_arguments() -> argparse.Namespace:
@@ -19,8 +28,8 @@ def parse_arguments() -> argparse.Namespace:
     add("--json", type=Path, metavar="FILE", help="every number, as JSON; None: do not write it")
     add("--report", type=Path, help="HTML report to write, one file; None: do not")
     add("--seed", default=42, type=number(int, at_least=0), help="of the resampled intervals")
-    cli.add_cache(parser)
-    cli.add_engine(parser)
+    add_cache(parser)
+    add_engine(parser)
     return parser.parse_args()
 
 
@@ -28,7 +37,7 @@ def main() -> None:
     args = parse_arguments()
     check_outputs(args.json, args.report, needed=[args.model])
 
-    engine = cli.open_engine(args, args.dataset)
+    engine = open_engine(args, args.dataset)
     info("loading model...")
     import numpy as np
     from tqdm import tqdm
@@ -40,11 +49,9 @@ def main() -> None:
 
     with quiet_backend():
         from covidxray import summary
-        from covidxray.cache import Cache
         from covidxray.classifier import Classifier
 
-        cache = Cache(args.cache) if args.cache and args.engine == "local" else None
-        classifier = Classifier(args.model, cache)
+        classifier = Classifier(args.model, open_cache(args))
     about, positive = classifier.about, classifier.positive
     salt, known = bytes.fromhex(about.salt), about.classes
     data = load_dataset(args.dataset, salt, classes=known, look_at=engine.look_at)
@@ -58,27 +65,22 @@ def main() -> None:
     clues = []
     judged = engine.judge(classifier, data.paths, clues)
     judged = tqdm(judged, total=len(data), desc="VGG16", unit="image")
-    probabilities = np.empty((len(data), len(about.classes)))
-    scores = {pool: np.empty(len(data)) for pool in NAMES}
-    warnings, pairs, unread = [], np.empty(len(data), bool), {}
+    probabilities, pairs, warnings, unread = [], [], [], {}
+    scores = {pool: [] for pool in NAMES}
     gallery = summary.Gallery(about.classes, positive)
     for i, prediction in enumerate(judged):
         if isinstance(prediction, InputError):
             unread[i] = prediction
             continue
-        probabilities[i] = prediction.probabilities
+        probabilities.append(prediction.probabilities)
         warnings.append(prediction.warning)
-        pairs[i] = prediction.found
+        pairs.append(prediction.found)
         for pool, score in prediction.scores.items():
-            scores[pool][i] = score
+            scores[pool].append(score)
         gallery.add(data.names([i])[0], data.labels[i], prediction)
-
-    if unread:
-        read, before = np.array([i not in unread for i in range(len(data))]), len(data.left_out)
-        probabilities, pairs = probabilities[read], pairs[read]
-        scores = {pool: score[read] for pool, score in scores.items()}
-        data = data.without(unread)
-        cli.show(data, before)
+    data = cli.leave_out(data, unread)
+    probabilities, pairs = np.array(probabilities), np.array(pairs)
+    scores = {pool: np.array(score) for pool, score in scores.items()}
 
     hashes = np.array([clue.hash for clue in clues])
     seen = about.trained_images(data, hashes)

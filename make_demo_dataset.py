@@ -3,12 +3,13 @@
 import argparse
 from pathlib import Path
 
-from covidxray.cli import make_parser, number, run  # first: quiet Ctrl-C
+from covidxray.cli import run  # first: quiet Ctrl-C
 
 # isort: split
 import numpy as np
 
 from covidxray.manifest import Row, check_ours, fill_folder
+from covidxray.options import make_parser, number
 from covidxray.phantom import DEMO_SEVERITY, Anatomy, draw_phantom, encode_jpeg
 
 

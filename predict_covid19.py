@@ -14,9 +14,10 @@ from contextlib import ExitStack
 from pathlib import Path
 
 from covidxray import cli
-from covidxray.cli import DISCLAIMER, info, make_parser, printable, quiet_backend
+from covidxray.cli import DISCLAIMER, info, printable, quiet_backend
 from covidxray.errors import InputError
 from covidxray.files import check_outputs, check_writable, is_remote
+from covidxray.options import add_cache, add_engine, make_parser, open_cache, open_engine, place
 from covidxray.tables import open_tables
 
 
@@ -24,13 +25,13 @@ def parse_arguments() -> argparse.Namespace:
     parser = make_parser(__doc__)
     add = parser.add_argument
     add("-m", "--model", required=True, type=Path, help="model that train_covid19.py wrote")
-    add("images", nargs="+", type=cli.place, metavar="IMAGE", help="files, or folders to search")
+    add("images", nargs="+", type=place, metavar="IMAGE", help="files, or folders to search")
     add("--csv", type=Path, metavar="FILE", help="the table as CSV; None: do not write it")
     add("--json", type=Path, metavar="FILE", help="the table as JSON; None: do not write it")
     explain = "folder for heat maps (Grad-CAM) of what speaks for the class; None: do not write"
     add("--explain", type=Path, metavar="DIR", help=explain)
-    cli.add_cache(parser)
-    cli.add_engine(parser)
+    add_cache(parser)
+    add_engine(parser)
     return parser.parse_args()
 
 
@@ -51,18 +52,16 @@ def main() -> None:
             ) from error
         check_writable(args.explain / "heat.png")
 
-    engine = cli.open_engine(args, *args.images)
+    engine = open_engine(args, *args.images)
     info("loading model...")
     with quiet_backend():
-        from covidxray.cache import Cache
         from covidxray.classifier import Classifier
         from covidxray.gradcam import central_share
         from covidxray.masks import share_inside
 
         if args.explain:
             from covidxray.plots import outline, overlay
-        cache = Cache(args.cache) if args.cache and args.engine == "local" else None
-        classifier = Classifier(args.model, cache)
+        classifier = Classifier(args.model, open_cache(args))
     about = classifier.about
 
     good = 0

@@ -4,12 +4,13 @@ import argparse
 from pathlib import Path
 
 # First: quiet Ctrl-C.
-from covidxray.cli import existing_folder, make_parser, number, printable, run
+from covidxray.cli import printable, run
 
 # isort: split
 import numpy as np
 
 from covidxray.manifest import check_ours, fill_folder
+from covidxray.options import existing_folder, make_parser, number
 from covidxray.sources import kaggle
 
 

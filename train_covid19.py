@@ -7,7 +7,7 @@ from covidxray import cli
 from covidxray.cli import DISCLAIMER, info, quiet_backend
 from covidxray.errors import InputError
 from covidxray.files import check_outputs, naming, whole_files
-from covidxray.options import parse_training
+from covidxray.options import open_cache, open_engine, parse_training
 
 PLOTS = (".png", ".pdf", ".svg", ".jpg")
 
@@ -28,7 +28,7 @@ def main() -> None:
     if args.sensitivity and args.repeats == 0:
         raise InputError("--sensitivity: comes from the cross-validation; leave out --repeats 0")
 
-    engine = cli.open_engine(args, args.dataset, *(folder for _, folder in args.add))
+    engine = open_engine(args, args.dataset, *(folder for _, folder in args.add))
     info("loading images...")
     import numpy as np
 
@@ -53,7 +53,6 @@ def main() -> None:
     with quiet_backend():
         from covidxray import head, plots, summary, training
         from covidxray.backbone import RECIPES, build_backbone, resolve_precision
-        from covidxray.cache import Cache
         from covidxray.features import Kept, depends_on
         from covidxray.lungs import load_segmenter
 
@@ -66,14 +65,11 @@ def main() -> None:
     view_rng, fit_rng, all_rng, familiar_rng = np.random.default_rng(args.seed).spawn(4)
     turned = {"views": args.views, "rotation": args.rotation, "rng": view_rng}
     segmenter = load_segmenter()
-    if args.cache and args.engine == "local":
+    if cache := open_cache(args):
         depends = depends_on(weights, recipe, segmenter, precision)
-        turned["kept"] = Kept(Cache(args.cache), [row.sha256 for row in data.rows], depends)
+        turned["kept"] = Kept(cache, [row.sha256 for row in data.rows], depends)
     features = engine.extract(backbone, recipe, segmenter, data, **turned)
-    if features.unread:
-        before = len(data.left_out)
-        data = data.without(features.unread)
-        cli.show(data, before)
+    data = cli.leave_out(data, features.unread)
     views = features.views[args.pool]
     if dice := training.check_lungs(data, features):
         print(f"lungs found, against masks that came with the images: Dice {dice}")

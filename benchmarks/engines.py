@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
-from covidxray import cli
+from covidxray import cli, options
 from covidxray.backbone import RECIPES, build_backbone, resolve_precision
 from covidxray.cluster import Cluster
 from covidxray.dataset import load_dataset
@@ -21,7 +21,7 @@ from covidxray.weights import load_weights
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("-d", "--dataset", required=True, type=cli.existing_folder)
+    parser.add_argument("-d", "--dataset", required=True, type=options.existing_folder)
     parser.add_argument("--ray-address", help="of a running cluster; None: this machine alone")
     parser.add_argument("--features", type=Path, help="new folder, to weigh the Parquet files")
     parser.add_argument("--precision", default="auto", choices=("auto", "float32", "bfloat16"))

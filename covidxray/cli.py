@@ -1,6 +1,5 @@
-"""What the scripts share: the parser, `[INFO]` lines, exit codes."""
+"""What the scripts share: `[INFO]` lines, how Keras is started, exit codes."""
 
-import argparse
 import atexit
 import errno
 import gc
@@ -11,124 +10,20 @@ import socket
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING
 
 from covidxray.errors import InputError
-from covidxray.files import abandon, cache_folder, is_remote
+from covidxray.files import abandon
 
 if TYPE_CHECKING:
-    from covidxray.cluster import Cluster
     from covidxray.dataset import Dataset
-    from covidxray.engine import Local
 
 DISCLAIMER = "For learning and research only: this is not a medical device."
 UNPRINTED = (errno.ENOSPC, errno.EFBIG)
 GRACE = 0.5  # seconds to tidy up after Ctrl-C
-
-
-def make_parser(description: str) -> argparse.ArgumentParser:
-    """An argument parser that shows every default and the disclaimer."""
-    return argparse.ArgumentParser(
-        description=description,
-        epilog=DISCLAIMER,
-        formatter_class=argparse.ArgumentDefaultsHelpFormatter,
-    )
-
-
-def number(
-    kind: type, *, at_least: float, below: float | None = None, above: bool = False
-) -> Callable[[str], float]:
-    """A type for argparse: a number that is at least (or `above`) a bound, and below another."""
-
-    def parse(text: str) -> float:
-        value = kind(text)
-        wrong = value <= at_least if above else value < at_least
-        if wrong or value != value or (below is not None and value >= below):
-            low = "more than" if above else "at least"
-            high = f" and less than {below}" if below is not None else ""
-            raise argparse.ArgumentTypeError(f"{text}: must be {low} {at_least}{high}")
-        return value
-
-    parse.__name__ = kind.__name__  # argparse names it when the text is no number at all
-    return parse
-
-
-def place(text: str) -> Path:
-    """A type for argparse: a path, or the URI of one in storage that fsspec reads."""
-    if "://" not in text:
-        return Path(text)
-    try:
-        from upath import UPath
-
-        path = UPath(text)
-        path.exists()  # asks for the storage's own package
-    except ImportError as error:
-        mend = f"{error}; pip install -r requirements-cluster.txt and the package that it names"
-        raise argparse.ArgumentTypeError(f"{text}: {mend}") from error
-    except Exception as error:  # every kind of storage has errors of its own
-        raise argparse.ArgumentTypeError(f"{text}: cannot be read ({error})") from error
-    return path
-
-
-def existing_folder(text: str) -> Path:
-    """A type for argparse: a folder that is there."""
-    path = place(text)
-    if not path.is_dir():
-        raise argparse.ArgumentTypeError(f"{printable(text)}: no such folder")
-    return path
-
-
-def class_folder(text: str) -> tuple[str, Path]:
-    """A type for argparse: CLASS=DIR, a class's name and a folder that is there."""
-    name, separator, folder = text.partition("=")
-    if not name or not separator:
-        raise argparse.ArgumentTypeError(f"{text}: must be CLASS=DIR, such as normal=our-normals")
-    return name, existing_folder(folder)
-
-
-def add_engine(parser: argparse.ArgumentParser, features: bool = False) -> None:
-    """The options of `open_engine`; `features` for a script that can keep them."""
-    engine = "where VGG16 runs: here, or on a Ray cluster (docs/scale.md)"
-    parser.add_argument("--engine", default="local", choices=("local", "ray"), help=engine)
-    address = "of a running cluster, or auto; None: a Ray of this machine alone, for this run"
-    parser.add_argument("--ray-address", metavar="ADDR", help=address)
-    if features:
-        kept = "with ray: folder that keeps features as Parquet files; a run cut off goes on there"
-        parser.add_argument("--features", type=Path, metavar="DIR", help=kept)
-
-
-def add_cache(parser: argparse.ArgumentParser) -> None:
-    """The options --cache and --no-cache, which leaves None."""
-    folder = cache_folder() / "features"
-    keep = "folder to keep features in, 2 GB at most: a second run computes none; not with ray"
-    parser.add_argument("--cache", default=folder, type=Path, metavar="DIR", help=keep)
-    none = {"dest": "cache", "action": "store_const", "default": argparse.SUPPRESS}
-    parser.add_argument("--no-cache", **none, help="compute everything, keep nothing")
-
-
-def open_engine(args: argparse.Namespace, *places: Path) -> "Local | Cluster":
-    """Where images are read, decoded and pushed through VGG16; `places` are what will be read.
-
-    Raises:
-        InputError: it is not to be had, or the options do not fit together.
-    """
-    folder = getattr(args, "features", None)
-    if args.engine == "ray":
-        from covidxray.cluster import Cluster
-
-        return Cluster(args.ray_address, folder)
-    for option, value in (("--ray-address", args.ray_address), ("--features", folder)):
-        if value:
-            raise InputError(f"{option}: only --engine ray uses it; add that")
-    for path in filter(is_remote, places):
-        raise InputError(f"{path}: only --engine ray reads from there; add that, or fetch it")
-    from covidxray.engine import Local
-
-    return Local()
 
 
 def info(message: str) -> None:
@@ -141,6 +36,19 @@ def show(data: "Dataset", before: int = 0) -> None:
     print(data)
     for error in data.left_out[before:]:
         info(f"left out: {error}")
+
+
+def leave_out(data: "Dataset", unread: Mapping[int, InputError]) -> "Dataset":
+    """The data set without images that could not be read, by index; if there are such, `show` it.
+
+    Raises:
+        InputError: no others are there.
+    """
+    if not unread:
+        return data
+    rest = data.without(unread)
+    show(rest, len(data.left_out))
+    return rest
 
 
 def printable(text: str) -> str:

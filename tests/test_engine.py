@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from conftest import ROOT
 
-from covidxray import cli
+from covidxray import options
 from covidxray.dataset import load_dataset
 from covidxray.engine import Local
 from covidxray.errors import InputError
@@ -16,30 +16,32 @@ from covidxray.errors import InputError
 def test_without_ray_the_mend_is_named(monkeypatch):
     monkeypatch.setitem(sys.modules, "ray", None)
     with pytest.raises(InputError, match=r"pip install -r requirements-cluster\.txt"):
-        cli.open_engine(Namespace(engine="ray", ray_address=None))
+        options.open_engine(Namespace(engine="ray", ray_address=None))
 
 
 @pytest.mark.parametrize("option", ["ray_address", "features"])
 def test_options_of_ray_alone_are_refused_without_it(option):
     args = Namespace(**{"engine": "local", "ray_address": None, "features": None, option: "x"})
     with pytest.raises(InputError, match="only --engine ray uses it"):
-        cli.open_engine(args)
+        options.open_engine(args)
 
 
 def test_the_default_engine_is_this_process():
-    assert isinstance(cli.open_engine(Namespace(engine="local", ray_address=None)), Local)
+    assert isinstance(options.open_engine(Namespace(engine="local", ray_address=None)), Local)
 
 
 def test_a_uri_needs_a_package_or_the_other_engine(monkeypatch):
     with monkeypatch.context() as patch:
         patch.setitem(sys.modules, "upath", None)
         with pytest.raises(ArgumentTypeError, match=r"requirements-cluster\.txt"):
-            cli.place("s3://bucket/dataset")
+            options.place("s3://bucket/dataset")
     pytest.importorskip("upath", reason="universal-pathlib is not installed")
     with pytest.raises(InputError, match="only --engine ray reads from there"):
-        cli.open_engine(Namespace(engine="local", ray_address=None), cli.place("memory://a"))
+        options.open_engine(
+            Namespace(engine="local", ray_address=None), options.place("memory://a")
+        )
     with pytest.raises(ArgumentTypeError, match="memory://none: no such folder"):
-        cli.existing_folder("memory://none")
+        options.existing_folder("memory://none")
 
 
 def test_a_data_set_in_other_storage_is_the_one_that_was_put_there():
