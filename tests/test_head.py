@@ -34,6 +34,29 @@ def cohort(n=30, views=2, width=16, shift=2.0, seed=0):
 
 
 @pytest.mark.parametrize("options", [PLAIN, LINEAR])
+def test_the_loss_and_accuracy_that_are_followed_are_what_keras_evaluates(options):
+    views, labels = cohort(shift=0.3)
+    fold, rng = np.arange(20, 30), np.random.default_rng(1)
+    heads = head.fit_heads(views, labels, [np.arange(20)], options, rng, validation=fold)
+    model = keras.Sequential([keras.Input((16,))])
+    for k, b in zip(heads.kernels, heads.biases, strict=True):
+        kind = "softmax" if b is heads.biases[-1] else "relu"
+        model.add(
+            keras.layers.Dense(
+                k.shape[2], kind, kernel_regularizer=keras.regularizers.L2(options.l2)
+            )
+        )
+        model.layers[-1].set_weights([k[0], b[0]])
+    model.compile(loss="sparse_categorical_crossentropy", metrics=["accuracy"])
+    x = (views[fold, 0] - heads.mean) / heads.scale
+    loss, accuracy = model.evaluate(x, labels[fold], verbose=0)
+    assert 0 < accuracy < 1
+    assert heads.history["val_loss"][-1] == pytest.approx(loss, rel=1e-5)
+    assert heads.history["val_accuracy"][-1] == pytest.approx(accuracy)
+    assert {len(values) for values in heads.history.values()} == {options.epochs}
+
+
+@pytest.mark.parametrize("options", [PLAIN, LINEAR])
 def test_a_head_in_a_stack_learns_what_it_learns_alone(options):
     views, labels = cohort()
     train = [np.arange(20), np.arange(5, 25), np.arange(3, 20)]

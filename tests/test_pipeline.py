@@ -9,7 +9,7 @@ from PIL import Image
 
 from covidxray.errors import InputError
 from covidxray.images import read_image
-from covidxray.pipeline import ordered_map
+from covidxray.pipeline import batched, one_ahead, ordered_map
 
 
 def threads():
@@ -35,6 +35,22 @@ def test_no_more_than_the_look_ahead_is_begun():
     results.close()
     assert not threads()
     assert len(begun) <= 19 + 8
+
+
+def test_the_next_item_is_at_work_while_a_result_is_used():
+    begun = [threading.Event() for _ in range(6)]
+    results = one_ahead(lambda i: begun[i].set() or i, range(6))
+    for i in range(4):
+        assert next(results) == i
+        assert begun[i + 1].wait(5)
+        assert not begun[i + 2].wait(0.01)
+    assert list(results) == [4, 5]
+    assert not threads()
+
+
+def test_batches_hold_all_items_in_order_and_only_the_last_is_smaller():
+    assert list(batched(range(7), 3)) == [[0, 1, 2], [3, 4, 5], [6]]
+    assert list(batched(iter([]), 3)) == []
 
 
 def test_an_error_is_raised_at_its_item_and_ends_the_threads():
