@@ -26,7 +26,6 @@ from covidxray.head import (
     fit_pools,
 )
 from covidxray.lungs import Segmenter, attach, pool_three
-from covidxray.pipeline import ordered_map
 from covidxray.plots import Scored
 from covidxray.where import NAMES, Where, compare_pools, format_where
 
@@ -120,14 +119,14 @@ def fit_repeatedly(
     found, fit = cross_validate(features.views, data.labels, parts, options, head_rng)
     pools = {name: probabilities[:, :, positive] for name, probabilities in found.items()}
     is_positive = data.labels == positive
-    pairs = ordered_map(lambda z: masks.is_pair_of_lungs(masks.enlarge(z)), features.lungs)
+    pairs = np.array([masks.is_pair_of_lungs(masks.enlarge(z)) for z in features.lungs])
     return Repeated(
         method=f"{repeats} x {folds}-fold cross-validation by patient",
         is_positive=is_positive,
         pools=pools,
         probabilities=pools[pool],
         scores=metrics.score_repeats(data.labels, found[pool], fit, data.groups, positive),
-        where=compare_pools(is_positive, pools, data.groups, np.array(list(pairs))),
+        where=compare_pools(is_positive, pools, data.groups, pairs),
     )
 
 
