@@ -85,3 +85,166 @@ def test_the_printed_block_names_its_axes_and_counts():
     assert "row: truth, column: prediction" in text
     assert "sensitivity: 1.0000  5/5  (95 % interval 0.48 to 1.00)" in text
     assert max(map(len, text.splitlines())) <= 80
+
+
+@pytest.mark.parametrize("n", [1, 2, 3])
+def test_a_share_counts_patients_as_soon_as_one_has_two_images(n):
+    """Five patients, all right: n images of the first make the sixth image no sixth patient."""
+    groups = np.repeat(np.arange(5), [n, 1, 1, 1, 1])
+    estimate = metrics.share(np.ones(len(groups), bool), groups)
+    assert (estimate.count, estimate.total) == (4 + n, 4 + n)
+    assert (estimate.low, estimate.high) == pytest.approx(metrics.clopper_pearson(5, 5))
+
+
+def of_patients(images, positives, negatives):
+    """Truth, scores and patients of `images` copies of one image a patient, given its score."""
+    score = np.array([*positives, *negatives], float)
+    y_true = np.arange(len(score)) < len(positives)
+    return (np.repeat(x, images) for x in (y_true, score, np.arange(len(score))))
+
+
+MIXED = np.linspace(0.2, 0.9, 12), np.linspace(0.1, 0.8, 17)
+PERFECT = [0.9] * 6, [0.1] * 9
+# Most of the uncertainty is that of seven patients, two of them below every other image.
+FEW_POSITIVES = [0.9] * 5 + [0.1] * 2, np.linspace(0.4, 0.6, 60)
+COHORTS = pytest.mark.parametrize("scores", [MIXED, PERFECT, FEW_POSITIVES])
+
+
+@COHORTS
+def test_copies_of_every_patients_image_narrow_no_areas_interval(scores):
+    once = metrics.auc(*of_patients(1, *scores))
+    for images in (2, 6):
+        copied = metrics.auc(*of_patients(images, *scores))
+        assert (copied.low, copied.high) == pytest.approx((once.low, once.high))
+
+
+@COHORTS
+def test_copies_of_every_patients_image_narrow_no_difference_of_areas(scores):
+    found = []
+    for images in (1, 6):
+        y_true, score, groups = of_patients(images, *scores)
+        other = np.random.default_rng(3).uniform(size=groups.max() + 1)[groups]
+        found.append(metrics.auc_difference(y_true, score, other, groups))
+    once, copied = found
+    assert once.low < once.value < once.high
+    assert (copied.low, copied.high) == pytest.approx((once.low, once.high))
+
+
+def test_an_areas_interval_is_delongs_where_few_patients_decide_it():
+    """By hand: the placements of the seven positives are 1 (five times) and 0 (twice)."""
+    y_true, score, groups = of_patients(4, *FEW_POSITIVES)
+    estimate = metrics.auc(y_true, score, groups)
+    mean = 5 / 7
+    deviation = np.sqrt(mean * (1 - mean) / 6)
+    step = 1.96 * deviation / (mean * (1 - mean))
+    low, high = 1 / (1 + np.exp(-(np.log(mean / (1 - mean)) + step * np.array([-1, 1]))))
+    assert estimate.value == pytest.approx(mean)
+    # All 67 patients, not the seven alone, correct the variance for their number.
+    assert (estimate.low, estimate.high) == pytest.approx((low, high), abs=0.03)
+    assert low <= 0.32 and high >= 0.92
+
+
+def test_repeats_narrow_no_interval():
+    rng = np.random.default_rng(0)
+    y_true = np.repeat([0, 1, 2], [8, 10, 16])
+    probabilities = rng.dirichlet([1, 1, 1], 34)[None]
+    fold, groups = np.zeros((1, 34), int), np.arange(34) // 2
+    once = metrics.score_repeats(y_true, probabilities, fold, groups, 1)
+    often = metrics.score_repeats(
+        y_true, np.repeat(probabilities, 9, 0), np.repeat(fold, 9, 0), groups, 1
+    )
+    for name in ("accuracy", "sensitivity", "specificity", "auc"):
+        first, second = getattr(once, name), getattr(often, name)
+        expected = first.value, first.low, first.high
+        assert (second.value, second.low, second.high) == pytest.approx(expected)
+
+
+def test_copies_of_every_patients_images_narrow_no_cross_validated_interval():
+    rng = np.random.default_rng(0)
+    y_true = np.repeat([0, 1, 2], [8, 10, 16])
+    probabilities, fold = rng.dirichlet([1, 1, 1], (1, 34)), np.zeros((1, 34), int)
+    found = []
+    for images in (1, 5):
+        chosen = np.repeat(np.arange(34), images)
+        cohort = y_true[chosen], probabilities[:, chosen], fold[:, chosen], chosen
+        found.append(metrics.score_repeats(*cohort, 1))
+    for name in ("accuracy", "sensitivity", "specificity", "auc"):
+        once, copied = (getattr(scores, name) for scores in found)
+        assert (copied.low, copied.high) == pytest.approx((once.low, once.high))
+
+
+def test_scores_of_three_repeats_worked_out_by_hand():
+    """Three classes, the last one positive; folds of unequal size, numbered on through repeats."""
+    y_true = np.array([0, 0, 1, 2, 2, 2, 2])
+    predicted = np.array(
+        [
+            [0, 1, 1, 2, 2, 2, 0],  # right: y n y y y y n
+            [2, 0, 1, 2, 0, 1, 2],  # right: n y y y n n y
+            [0, 0, 0, 2, 2, 0, 1],  # right: y y n y y n n
+        ]
+    )
+    fold = np.array([[0, 0, 0, 1, 1, 1, 1], [2, 3, 3, 3, 2, 2, 2], [4, 4, 5, 5, 5, 4, 4]])
+    probabilities = 0.1 + 0.7 * np.eye(3)[predicted]
+    scores = metrics.score_repeats(y_true, probabilities, fold, np.arange(7), 2)
+    by_hand = [2 / 3, 3 / 4, 1 / 4, 3 / 3, 2 / 4, 2 / 3]
+    assert scores.fold_accuracy.tolist() == pytest.approx(by_hand)
+    assert scores.accuracy.value == pytest.approx((5 + 4 + 4) / 21)
+    assert scores.sensitivity.value == pytest.approx((3 + 2 + 2) / 12)
+    assert scores.specificity.value == pytest.approx((3 + 2 + 3) / 9)
+    areas = [roc_auc_score(y_true == 2, p[:, 2]) for p in probabilities]
+    assert scores.auc.value == pytest.approx(np.mean(areas))
+    single = scores.fold_accuracy
+    text = f"from {single.min():.2f} to {single.max():.2f}"
+    assert text in metrics.format_repeats(scores)
+
+
+@pytest.mark.parametrize("order", [(1, 0, 2), (2, 1, 0), (1, 2, 0)])
+def test_no_score_depends_on_which_label_the_positive_class_has(order):
+    rng = np.random.default_rng(0)
+    y_true, groups = np.repeat([0, 1, 2], [6, 9, 20]), np.arange(35) // 2
+    probabilities, fold = rng.dirichlet([1, 1, 1], (2, 35)), rng.integers(0, 3, (2, 35))
+    label = np.argsort(order)  # old label -> new label
+    names = np.array(["a", "b", "c"])
+    once = metrics.score_repeats(y_true, probabilities, fold, groups, 0)
+    again = metrics.score_repeats(label[y_true], probabilities[..., order], fold, groups, label[0])
+    for name in ("accuracy", "sensitivity", "specificity", "auc"):
+        assert getattr(once, name) == getattr(again, name)
+    for threshold in (0.3, 0.5, 0.7):
+        called = metrics.decide(probabilities[0], 0, threshold)
+        relabelled = metrics.decide(probabilities[0][:, order], label[0], threshold)
+        np.testing.assert_array_equal(label[called], relabelled)
+        first = metrics.evaluate(y_true, called, names, 0, groups)
+        second = metrics.evaluate(label[y_true], relabelled, names[[*order]], label[0], groups)
+        for name in ("accuracy", "sensitivity", "specificity"):
+            assert getattr(first, name) == getattr(second, name)
+        np.testing.assert_array_equal(first.confusion[np.ix_(order, order)], second.confusion)
+
+
+def test_the_positive_class_is_called_from_the_threshold_on_and_else_the_likeliest_other():
+    probabilities = np.array(
+        [[0.3, 0.4, 0.3], [0.5, 0.39, 0.11], [0.1, 0.39, 0.51], [0.2, 0.8, 0.0]]
+    )
+    assert metrics.decide(probabilities, 1, 0.4).tolist() == [1, 0, 2, 1]
+    assert metrics.decide(probabilities, 1, 0.9).tolist() == [0, 0, 2, 0]
+
+
+@given(
+    st.lists(st.integers(0, 9), min_size=1, max_size=25),
+    st.lists(st.integers(0, 9), min_size=1, max_size=25),
+    st.integers(1, 3),
+    st.sampled_from([0.05, 0.5, 0.75, 0.8, 0.9, 0.95, 0.99]),
+)
+def test_the_threshold_is_the_highest_that_keeps_the_sensitivity(
+    positives, negatives, repeats, level
+):
+    """Over all repeats; and the specificity told with it is the one at that threshold."""
+    n = len(positives)
+    score = np.array([*positives, *negatives]) / 10
+    y_score = np.stack([np.roll(score, r) for r in range(repeats)])
+    y_true = np.arange(len(score)) < n
+    threshold, specificity = metrics.threshold_for(y_score, y_true, level)
+    called = y_score >= threshold
+    assert called[:, y_true].mean() >= level - 1e-9
+    assert specificity == pytest.approx((~called[:, ~y_true]).mean())
+    higher = y_score[:, y_true] > threshold
+    assert higher.mean() < level - 1e-12 or not higher.any()
