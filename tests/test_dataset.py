@@ -185,3 +185,59 @@ def test_folders_of_archivers_are_no_classes(fill, tmp_path):
     for name in ("__MACOSX", ".cache"):
         (tmp_path / name).mkdir()
     assert load_dataset(tmp_path, SALT).classes == ("covid", "normal")
+
+
+@pytest.fixture
+def seven(fill):
+    """Seven images of three classes; patients with several images each, one in two classes."""
+    fill("asthma", rows("a", [1, 2, 1]))
+    fill("healthy", rows("h", [2, 5]))
+    return fill("covid", rows("c", [3, 3]))
+
+
+@pytest.mark.parametrize("unread", [[0], [1], [3], [6], [1, 3], [2, 4, 5]])
+def test_an_image_left_out_takes_what_belongs_to_it_along_and_nothing_else(seven, unread):
+    data = load_dataset(seven, SALT)
+    left = data.without({i: InputError(f"image {i}") for i in unread})
+    kept = [i for i in range(7) if i not in unread]
+    assert len(left) == len(kept)
+    for name in ("paths", "patients", "rows", "masks"):
+        assert getattr(left, name) == [getattr(data, name)[i] for i in kept]
+    np.testing.assert_array_equal(left.labels, data.labels[kept])
+    np.testing.assert_array_equal(
+        left.groups[:, None] == left.groups, data.groups[kept][:, None] == data.groups[kept]
+    )
+    assert left.names(range(len(left))) == data.names(kept)
+    assert [str(error) for error in left.left_out] == [f"image {i}" for i in unread]
+
+
+def test_an_image_left_out_might_as_well_never_have_been_there(seven):
+    data = load_dataset(seven, SALT)
+    left = data.without({1: InputError("no image")})
+    (seven / "asthma" / "a1.png").write_text("no image")
+    other = rows("a", [1, 2, 1])
+    pictures = [(other[i], (seven / "asthma" / f"a{i}.png").read_bytes()) for i in (0, 2)]
+    (seven / "asthma" / "a1.png").unlink()
+    (seven / "asthma" / "manifest.csv").unlink()
+    for i in (0, 2):
+        (seven / "asthma" / f"a{i}.png").unlink()
+    fill_folder(seven / "asthma", pictures)
+    never = load_dataset(seven, SALT)
+    assert left.sha256 == never.sha256
+    assert left.sha256 != data.sha256
+    assert (left.rows, left.patients) == (never.rows, never.patients)
+    assert str(left) == f"{never}; 1 left out"
+
+
+def test_copies_join_the_patients_of_a_data_set_and_change_nothing_else(seven):
+    data = load_dataset(seven, SALT)  # patients 1, 2, 1, 3, 3, 2, 5
+    hashes = np.random.default_rng(0).integers(0, 2**63, (7, 4)).astype(np.uint64)
+    hashes[4] = hashes[0]  # an image of patient 1 is one of patient 3, too
+    merged, copies = data.merge(hashes)
+    assert copies == 2
+    groups = merged.groups
+    assert len({groups[i] for i in (0, 2, 3, 4)}) == 1
+    assert groups[1] == groups[5]
+    assert len(np.unique(groups)) == 3
+    assert (merged.patients, merged.sha256) == (data.patients, data.sha256)
+    assert data.groups.tolist() == [0, 1, 0, 2, 2, 1, 3]

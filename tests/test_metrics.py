@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.stats import binomtest
 from sklearn.metrics import roc_auc_score
@@ -234,6 +234,7 @@ def test_the_positive_class_is_called_from_the_threshold_on_and_else_the_likelie
     st.integers(1, 3),
     st.sampled_from([0.05, 0.5, 0.75, 0.8, 0.9, 0.95, 0.99]),
 )
+@settings(deadline=None)
 def test_the_threshold_is_the_highest_that_keeps_the_sensitivity(
     positives, negatives, repeats, level
 ):

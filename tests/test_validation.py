@@ -6,7 +6,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from covidxray.manifest import Row
-from covidxray.metrics import Estimate
+from covidxray.metrics import Estimate, clopper_pearson
 from covidxray.validation import (
     age_band,
     calibrate,
@@ -237,3 +237,84 @@ def test_every_interval_lies_between_0_and_1_and_holds_its_value(images):
             # The area's interval is on a grid of 20000.
             assert 0 <= estimate.low <= estimate.value + 1e-4, (name, estimate)
             assert estimate.value - 1e-4 <= estimate.high <= 1, (name, estimate)
+
+
+def of_patients(images, positives, negatives):
+    """What is said of `images` copies of one image a patient, given each patient's score."""
+    score = np.array([*positives, *negatives], float)
+    groups = np.repeat(np.arange(len(score)), images)
+    sex = np.array(list("FMM"))[groups % 3]
+    cohort = np.arange(len(score))[groups] < len(positives), score[groups]
+    return scored(*cohort, groups=groups, parts={"sex": list(sex)})
+
+
+@pytest.mark.parametrize(
+    ("positives", "negatives"),
+    [
+        (np.linspace(0.2, 0.95, 20), np.linspace(0.05, 0.8, 30)),  # resampling decides the widths
+        ([0.9] * 12, [0.1] * 15),  # the number of patients does, for nothing varies
+        ([0.95] * 5 + [0.05] * 4, np.linspace(0.3, 0.6, 40)),  # nine patients do
+    ],
+)
+def test_more_copies_of_every_patients_image_narrow_no_interval(positives, negatives):
+    few, many = (dict(estimates(of_patients(n, positives, negatives))) for n in (2, 8))
+    assert few.keys() == many.keys()
+    for name, estimate in few.items():
+        expected = estimate.value, estimate.low, estimate.high
+        found = many[name].value, many[name].low, many[name].high
+        assert found == pytest.approx(expected), name
+
+
+def test_a_perfect_score_of_many_images_is_as_sure_as_its_patients_are_many():
+    found = of_patients(6, [0.9] * 8, [0.1] * 11).fixed
+    for name, patients in (("sensitivity at specificity", 8), ("specificity at sensitivity", 11)):
+        for level in ("0.90", "0.95"):
+            estimate = found[f"{name} {level}"]
+            low, high = clopper_pearson(patients, patients)
+            assert (estimate.low, estimate.high) == pytest.approx((low, high))
+
+
+def test_images_of_one_patient_are_resampled_together():
+    """Eight patients of 25 images each, two of them wrong in all: a resample of 200 images, one by
+    one, would have a Brier score of 0.19 to 0.31; of eight patients, it has 0 to more than 0.5."""
+    groups = np.repeat(np.arange(8), 25)
+    score = ((groups >= 2) & (groups < 4)).astype(float)
+    found = calibrate(groups < 4, score, groups, np.random.default_rng(0))
+    for estimate in (found.brier, found.error):
+        assert estimate.value == pytest.approx(0.25)
+        assert estimate.low == pytest.approx(0)
+        assert estimate.high >= 0.5
+
+
+@pytest.mark.parametrize("order", [(1, 0, 2), (2, 1, 0), (1, 2, 0)])
+def test_nothing_depends_on_which_label_the_positive_class_has(order):
+    rng = np.random.default_rng(0)
+    y_true, groups = np.repeat([0, 1, 2], [9, 12, 30]), np.arange(51) // 2
+    probabilities = rng.dirichlet([1, 1, 1], 51)
+    parts = {"sex": list("FMU" * 17)}
+    label = np.argsort(order)  # old label -> new label
+    found = []
+    for truth, columns, positive in (
+        (y_true, probabilities, 0),
+        (label[y_true], probabilities[:, order], int(label[0])),
+    ):
+        names = ("a", "b", "c") if positive == 0 else tuple("abc"[i] for i in order)
+        cohort = truth, columns, names, positive, 0.4, groups, parts, np.random.default_rng(1)
+        found.append(validate(*cohort))
+    once, again = found
+    assert dict(estimates(once)) == dict(estimates(again))
+    assert once.calibration.bins == again.calibration.bins
+    assert once.subgroups == again.subgroups
+    called = once.evaluation.confusion
+    np.testing.assert_array_equal(called[np.ix_(order, order)], again.evaluation.confusion)
+
+
+def test_the_false_positive_rate_is_of_all_other_classes_and_counts_patients():
+    """Six images of three patients of two other classes; those of one patient are called covid."""
+    y_true, groups = np.array([0, 0, 0, 0, 2, 2, 1, 1]), np.array([0, 0, 1, 1, 2, 2, 3, 4])
+    probabilities = np.eye(3)[[0, 2, 1, 1, 2, 0, 1, 1]]
+    cohort = y_true, probabilities, ("asthma", "covid", "healthy"), 1, 0.5, groups, {}
+    rate = validate(*cohort, np.random.default_rng(0)).false_positive_rate
+    assert (rate.count, rate.total) == (2, 6)
+    expected = clopper_pearson(2 / 3, 2)  # the effective sample size: three patients less one
+    assert (rate.low, rate.high) == pytest.approx(expected)

@@ -1,0 +1,173 @@
+"""What the baselines' areas, intervals and p-values are worth: patients count, and luck does."""
+
+import io
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from covidxray import metrics
+from covidxray.audit import audit
+from covidxray.baselines import fit_baselines
+from covidxray.clues import measure
+from covidxray.dataset import load_dataset
+from covidxray.images import read_image
+from covidxray.manifest import Row, fill_folder
+
+
+def fitted(y_true, *columns, images=1, permutations=19, seed=0):
+    """Baselines of one feature each, with `images` copies of every patient's image."""
+    groups = np.repeat(np.arange(len(y_true)), images)
+    features = {
+        f"{i}": ((x - x.mean()) / x.std())[groups, None].astype(np.float32)
+        for i, x in enumerate(np.asarray(columns, float))
+    }
+    rng = np.random.default_rng(seed)
+    return fit_baselines(features, np.asarray(y_true)[groups], groups, rng, permutations)
+
+
+@pytest.mark.parametrize("permutations", [19, 99])
+def test_no_p_value_is_less_than_one_in_all_permutations_and_the_data_itself(permutations):
+    y_true = np.arange(30) < 12
+    noise = np.random.default_rng(0).normal(size=30)
+    found = fitted(y_true, y_true, noise, permutations=permutations)
+    assert found[0].p_value == pytest.approx(1 / (permutations + 1))
+    assert 1 / (permutations + 1) < found[1].p_value <= 1
+
+
+def test_of_two_patients_a_class_not_even_a_perfect_baseline_is_evidence():
+    """A third of all ways to give four patients their labels, two of six, is as good or better."""
+    y_true = np.array([True, False, True, False])
+    (found,) = fitted(y_true, y_true, permutations=199)
+    assert found.auc.value == 1
+    assert found.p_value > 0.1
+
+
+def test_the_more_baselines_are_tried_the_less_a_good_one_proves():
+    rng = np.random.default_rng(4)
+    y_true = np.arange(40) < 16
+    signal = rng.normal(size=40) + 0.9 * y_true
+    noise = rng.normal(size=(12, 40))
+    p_values = [fitted(y_true, signal, *noise[:n], permutations=99)[0].p_value for n in (0, 2, 12)]
+    assert p_values[0] < p_values[1] < p_values[2]
+
+
+@pytest.mark.parametrize("images", [2, 7])
+def test_a_perfect_baseline_of_many_images_is_as_sure_as_its_patients_are_many(images):
+    y_true = np.arange(21) < 8
+    (found,) = fitted(y_true, y_true, images=images)
+    expected = metrics.auc(y_true, y_true.astype(float), np.arange(21))
+    assert (found.auc.low, found.auc.high) == pytest.approx((expected.low, expected.high))
+
+
+def test_a_baseline_of_seven_positive_patients_is_resampled_by_patient():
+    """Five positive patients lie above all others, two below: of seven drawn from these, all lie
+    above in 9 of 100 resamples, so the interval ends at 1. Ten images of each, drawn one by one,
+    would end it far lower."""
+    y_true = np.arange(47) < 7
+    feature = np.r_[[5.0] * 5, [-5.0] * 2, np.linspace(-0.5, 0.5, 40)]
+    (found,) = fitted(y_true, feature, images=10)
+    assert found.auc.value == pytest.approx(5 / 7, abs=0.02)
+    assert found.auc.high > 0.97
+
+
+def test_permuted_patients_keep_their_images_together():
+    """A difference between patients, each with eight like images, is no evidence of the label."""
+    alarms = 0
+    for seed in range(8):
+        rng = np.random.default_rng(seed)
+        y_true = np.arange(12) < 5
+        (found,) = fitted(y_true, rng.normal(size=12), images=8, permutations=39, seed=seed)
+        alarms += found.p_value <= 0.05
+    assert alarms <= 1
+
+
+def picture(seed, border=None, size=48):
+    """Coloured noise as PNG bytes, in a border of one grey if that is given."""
+    rng = np.random.default_rng(seed)
+    noise = rng.integers(0, 256, (8, 8, 3), dtype=np.uint8)
+    pixels = np.array(Image.fromarray(noise).resize((size, size), Image.Resampling.BICUBIC))
+    if border is not None:
+        inner = pixels[5:-5, 5:-5].copy()
+        pixels[:] = border
+        pixels[5:-5, 5:-5] = inner
+    file = io.BytesIO()
+    Image.fromarray(pixels).save(file, "PNG")
+    return file.getvalue()
+
+
+def filled(root, images):
+    """Class folders from class name -> (patient, manifest's changes, bytes) of each image."""
+    for name, listed in images.items():
+        rows = [
+            (replace(Row(f"{i:02}.png", "s", f"{name}{i}", patient), **changes), content)
+            for i, (patient, changes, content) in enumerate(listed)
+        ]
+        fill_folder(root / name, rows)
+    data = load_dataset(root, b"salt")
+    return data, [measure(path, read_image(path)) for path in data.paths]
+
+
+def audited(data, clues, seed=0):
+    return audit(data, clues, data.index("covid"), np.random.default_rng(seed))
+
+
+def test_an_audit_counts_patients_with_copies_of_one_picture_as_one(tmp_path):
+    """As if all images of the patients who share a picture had one patient's name."""
+    listed = {"asthma": [], "covid": [], "healthy": []}
+    for k, (name, patients) in enumerate({"asthma": 3, "covid": 6, "healthy": 9}.items()):
+        for i in range(patients):
+            for copy in range(3):  # each under another patient
+                listed[name].append((f"{name}{i}-{copy}", {}, picture(20 * k + i)))
+    data, clues = filled(tmp_path, listed)
+    merged = replace(data, groups=np.arange(54) // 3)
+    found, expected = audited(data, clues), audited(merged, clues)
+    assert found.baselines == expected.baselines
+    assert found.folds == expected.folds == 5
+    assert not found.alarm
+    # 18 pictures of noise: three copies of each would make areas far better than chance.
+    assert all(baseline.auc.low < 0.5 for baseline in found.baselines)
+    assert found.findings.copies == found.findings.across_patients == 54
+
+
+@pytest.fixture(scope="module")
+def two_shortcuts(tmp_path_factory):
+    """A data set whose view tells the label, and whose pictures' borders do so in most images."""
+    root = tmp_path_factory.mktemp("shortcuts")
+    listed = {}
+    for k, (name, n) in enumerate([("asthma", 18), ("covid", 27), ("healthy", 18)]):
+        view = {"view": "AP" if name == "covid" else "PA"}
+        bright = [(name == "covid") != (i % 9 == 0) for i in range(n)]
+        listed[name] = [
+            (f"{name}{i}", view, picture(100 * k + i, 230 * bright[i])) for i in range(n)
+        ]
+    return filled(root, listed)
+
+
+def test_of_two_strong_shortcuts_the_one_that_a_model_can_see_comes_first(two_shortcuts):
+    found = audited(*two_shortcuts)
+    areas = {baseline.name: baseline.auc.value for baseline in found.baselines}
+    assert areas["manifest"] == 1
+    assert 0.8 < areas["frame"] < 0.98
+    assert found.alarm
+    assert found.best.name != "manifest"
+    strong = [baseline.name for baseline in found.baselines if baseline.auc.value >= 0.8]
+    assert strong[-1] == "manifest"
+    assert "without looking at a lung" in found.verdict
+
+
+def test_baselines_stand_in_the_order_of_their_evidence(two_shortcuts):
+    baselines = audited(*two_shortcuts).baselines
+    evident = [baseline.p_value <= 0.01 for baseline in baselines]
+    assert evident == sorted(evident, reverse=True)
+    areas = [round(b.auc.value, 2) for b in baselines if b.name != "manifest" and b.p_value <= 0.01]
+    assert areas == sorted(areas, reverse=True)
+
+
+def test_two_seeds_draw_other_folds_and_other_permutations():
+    rng = np.random.default_rng(0)
+    y_true, columns = np.arange(30) < 12, rng.normal(size=(4, 30))
+    first, again, other = (fitted(y_true, *columns, seed=seed) for seed in (1, 1, 2))
+    assert first == again
+    assert [b.auc for b in first] != [b.auc for b in other]
