@@ -1,6 +1,7 @@
 """What the baselines' areas, intervals and p-values are worth: patients count, and luck does."""
 
 import io
+import json
 from dataclasses import replace
 
 import numpy as np
@@ -105,12 +106,12 @@ def filled(root, images):
             for i, (patient, changes, content) in enumerate(listed)
         ]
         fill_folder(root / name, rows)
-    data = load_dataset(root, b"salt")
-    return data, [measure(path, read_image(path)) for path in data.paths]
+    return load_dataset(root, b"salt")
 
 
-def audited(data, clues, seed=0):
-    return audit(data, clues, data.index("covid"), np.random.default_rng(seed))
+def audited(data):
+    clues = [measure(path, read_image(path)) for path in data.paths]
+    return audit(data, clues, data.index("covid"), np.random.default_rng(0))
 
 
 def test_an_audit_counts_patients_with_copies_of_one_picture_as_one(tmp_path):
@@ -120,9 +121,9 @@ def test_an_audit_counts_patients_with_copies_of_one_picture_as_one(tmp_path):
         for i in range(patients):
             for copy in range(3):  # each under another patient
                 listed[name].append((f"{name}{i}-{copy}", {}, picture(20 * k + i)))
-    data, clues = filled(tmp_path, listed)
+    data = filled(tmp_path, listed)
     merged = replace(data, groups=np.arange(54) // 3)
-    found, expected = audited(data, clues), audited(merged, clues)
+    found, expected = audited(data), audited(merged)
     assert found.baselines == expected.baselines
     assert found.folds == expected.folds == 5
     assert not found.alarm
@@ -133,7 +134,7 @@ def test_an_audit_counts_patients_with_copies_of_one_picture_as_one(tmp_path):
 
 @pytest.fixture(scope="module")
 def two_shortcuts(tmp_path_factory):
-    """A data set whose view tells the label, and whose pictures' borders do so in most images."""
+    """The audit of a data set whose view tells the label, as do most of its pictures' borders."""
     root = tmp_path_factory.mktemp("shortcuts")
     listed = {}
     for k, (name, n) in enumerate([("asthma", 18), ("covid", 27), ("healthy", 18)]):
@@ -142,11 +143,11 @@ def two_shortcuts(tmp_path_factory):
         listed[name] = [
             (f"{name}{i}", view, picture(100 * k + i, 230 * bright[i])) for i in range(n)
         ]
-    return filled(root, listed)
+    return audited(filled(root, listed))
 
 
 def test_of_two_strong_shortcuts_the_one_that_a_model_can_see_comes_first(two_shortcuts):
-    found = audited(*two_shortcuts)
+    found = two_shortcuts
     areas = {baseline.name: baseline.auc.value for baseline in found.baselines}
     assert areas["manifest"] == 1
     assert 0.8 < areas["frame"] < 0.98
@@ -158,7 +159,7 @@ def test_of_two_strong_shortcuts_the_one_that_a_model_can_see_comes_first(two_sh
 
 
 def test_baselines_stand_in_the_order_of_their_evidence(two_shortcuts):
-    baselines = audited(*two_shortcuts).baselines
+    baselines = two_shortcuts.baselines
     evident = [baseline.p_value <= 0.01 for baseline in baselines]
     assert evident == sorted(evident, reverse=True)
     areas = [round(b.auc.value, 2) for b in baselines if b.name != "manifest" and b.p_value <= 0.01]
@@ -171,3 +172,28 @@ def test_two_seeds_draw_other_folds_and_other_permutations():
     first, again, other = (fitted(y_true, *columns, seed=seed) for seed in (1, 1, 2))
     assert first == again
     assert [b.auc for b in first] != [b.auc for b in other]
+
+
+def test_an_image_that_cannot_be_read_changes_nothing_that_an_audit_says_of_the_others(
+    script, tmp_path
+):
+    """One in the middle: the same as if it had never been there."""
+    listed = {
+        name: [(f"{name}{i // 2}", {"age": str(20 + 7 * i)}, picture(50 * k + i)) for i in range(n)]
+        for k, (name, n) in enumerate({"asthma": 5, "covid": 7, "healthy": 6}.items())
+    }
+    whole = listed["covid"][2]
+    listed["covid"][2] = (*whole[:2], whole[2][: len(whole[2]) // 2])
+    filled(tmp_path / "set", listed)
+    found = {}
+    for name in ("with", "without"):
+        done = script("audit_dataset.py", "-d", "set", "--json", f"{name}.json", cwd=tmp_path)
+        assert done.returncode == 0, done.stderr
+        found[name] = json.loads((tmp_path / f"{name}.json").read_text())
+        assert ("1 left out" in done.stdout + done.stderr) is (name == "with")
+        manifest = tmp_path / "set" / "covid" / "manifest.csv"
+        rows = manifest.read_text().splitlines(keepends=True)
+        manifest.write_text("".join(row for row in rows if not row.startswith("02.png")))
+        (tmp_path / "set" / "covid" / "02.png").unlink(missing_ok=True)
+    assert found["with"] == found["without"]
+    assert found["with"]["images"] == 17

@@ -179,3 +179,18 @@ def test_patients_not_images_are_enough_or_too_few():
     check_patients(labels, groups, ("a", "b", "c"), 2)
     with pytest.raises(InputError, match="class a has 2 patients, fewer than 3"):
         check_patients(labels, groups, ("a", "b", "c"), 3)
+
+
+def test_no_copy_lies_on_the_other_side_of_any_holdout_or_fold_of_any_seed():
+    """Each picture is there three times, under three patients, some of whom have more images."""
+    pictures = np.r_[np.repeat(np.arange(16), 3), 16:22]
+    patients = np.r_[np.arange(48), 0:18:3]
+    labels = np.r_[np.repeat([0, 1, 2], [12, 15, 21]), [0, 0, 0, 0, 1, 1]]
+    groups, _ = merge_duplicates(patients, hashes_of(pictures))
+    for seed in range(10):
+        rng = np.random.default_rng(seed)
+        parts = [holdout(labels, groups, 0.3, rng)]
+        parts += [part for _, *part in repeated_folds(labels, groups, 3, 2, rng)]
+        for train, test in parts:
+            assert not set(pictures[train]) & set(pictures[test])
+            assert not set(patients[train]) & set(patients[test])
