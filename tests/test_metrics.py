@@ -131,17 +131,30 @@ def test_copies_of_every_patients_image_narrow_no_difference_of_areas(scores):
 
 
 def test_an_areas_interval_is_delongs_where_few_patients_decide_it():
-    """By hand: the placements of the seven positives are 1 (five times) and 0 (twice)."""
-    y_true, score, groups = of_patients(4, *FEW_POSITIVES)
+    """By hand: the positives' placements are 1 (five times) and 0 (twice), all negatives' 5/7; the
+    variance is corrected for 13 patients."""
+    y_true, score, groups = of_patients(4, [0.9] * 5 + [0.1] * 2, np.linspace(0.4, 0.6, 6))
     estimate = metrics.auc(y_true, score, groups)
     mean = 5 / 7
-    deviation = np.sqrt(mean * (1 - mean) / 6)
-    step = 1.96 * deviation / (mean * (1 - mean))
+    deviation = np.sqrt(13 / 12 * mean * (1 - mean) / 7)
+    step = 1.959964 * deviation / (mean * (1 - mean))
     low, high = 1 / (1 + np.exp(-(np.log(mean / (1 - mean)) + step * np.array([-1, 1]))))
     assert estimate.value == pytest.approx(mean)
-    # All 67 patients, not the seven alone, correct the variance for their number.
-    assert (estimate.low, estimate.high) == pytest.approx((low, high), abs=0.03)
-    assert low <= 0.32 and high >= 0.92
+    assert (estimate.low, estimate.high) == pytest.approx((low, high), abs=1e-4)
+
+
+def test_scores_that_differ_only_within_patients_go_wholly_together():
+    """The second score is the first with each patient's two images exchanged: the two areas err as
+    one, so all that is left of their intervals is by how much they are lopsided."""
+    rng = np.random.default_rng(2)
+    groups = np.repeat(np.arange(15), 2)
+    y_true = groups < 6
+    score = rng.normal(size=30) + y_true
+    area = metrics.auc(y_true, score, groups)
+    found = metrics.auc_difference(y_true, score, score.reshape(15, 2)[:, ::-1].ravel(), groups)
+    left = abs((area.high - area.value) - (area.value - area.low))
+    assert 0 < left < 0.2
+    assert (found.value, found.low, found.high) == pytest.approx((0, -left, left), abs=1e-6)
 
 
 def test_repeats_narrow_no_interval():
