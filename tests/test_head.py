@@ -1,16 +1,18 @@
 """Many heads trained as one learn what each would alone, and the saved file is all one needs."""
 
 from dataclasses import replace
+from itertools import combinations
 
 import keras
 import numpy as np
 import pytest
+from PIL import Image
 from sklearn.linear_model import LogisticRegression
 
 from covidxray import head
-from covidxray.backbone import FEATURES, RECIPES, build_backbone, native_bfloat16
-from covidxray.features import extract, rotate
-from covidxray.images import read_image
+from covidxray.backbone import FEATURES, RECIPES, Recipe, build_backbone, native_bfloat16
+from covidxray.features import draw_angles, extract, rotate
+from covidxray.images import read_image, save_png
 from covidxray.lungs import load_segmenter
 from covidxray.metrics import score_repeats
 from covidxray.splits import repeated_folds
@@ -147,6 +149,68 @@ def test_three_classes_work():
     assert (probabilities.argmax(axis=1) == labels).mean() > 0.9
 
 
+def test_every_rate_of_dropout_gives_another_head():
+    views, labels = cohort(shift=0.5)
+    predicted = []
+    for rate in (0.0, 0.2, 0.5):
+        options = head.HeadOptions(units=8, dropout=rate, epochs=3, learning_rate=0.01)
+        heads = head.fit_heads(views, labels, [np.arange(30)], options, np.random.default_rng(1))
+        predicted.append(heads.predict(views[:, 0], 0))
+    for one, other in combinations(predicted, 2):
+        assert np.abs(one - other).max() > 1e-3
+
+
+def test_training_takes_a_step_of_the_learning_rate_for_every_batch_of_every_epoch():
+    # Adam's step is the learning rate for as long as a gradient hardly changes.
+    labels = np.repeat([0, 1], [14, 16])
+    views = np.where(labels == 1, 1.0, -1.0)[:, None, None].astype(np.float32)
+    options = head.HeadOptions(
+        units=0, dropout=0.0, l2=0.0, epochs=4, batch_size=10, learning_rate=0.002
+    )
+    heads = head.fit_heads(views, labels, [np.arange(30)], options, np.random.default_rng(1))
+    np.testing.assert_allclose(heads.kernels[0][0, 0], [-0.024, 0.024], rtol=0.1)
+
+
+def test_dropout_is_for_training_and_not_for_prediction():
+    views, labels = cohort()
+    options = head.HeadOptions(units=8, dropout=0.8, epochs=2)
+    heads = head.fit_heads(views, labels, [np.arange(30)], options, np.random.default_rng(1))
+    x = (views[:, 0] - heads.mean[0]) / heads.scale[0]
+    hidden = np.maximum(x @ heads.kernels[0][0] + heads.biases[0][0], 0)
+    raised = np.exp(hidden @ heads.kernels[1][0] + heads.biases[1][0])
+    expected = raised / raised.sum(axis=1, keepdims=True)
+    np.testing.assert_allclose(heads.predict(views[:, 0], 0), expected, rtol=1e-4)
+
+
+def test_every_row_of_an_image_is_drawn_in_some_epochs():
+    # Feature k tells the classes apart in row k alone and is 0 in all other rows: the head weighs
+    # it only if row k was drawn. There are so few images that one draw for all epochs is noticed.
+    labels = np.array([0, 1, 1])
+    sign = np.where(labels == 1, 1.0, -1.0)
+    views = (np.eye(3)[None] * sign[:, None, None]).astype(np.float32)
+    options = head.HeadOptions(units=0, dropout=0.0, epochs=60, learning_rate=0.01)
+    heads = head.fit_heads(views, labels, [np.arange(3)], options, np.random.default_rng(1))
+    weight = heads.kernels[0][0, :, 1] - heads.kernels[0][0, :, 0]
+    assert weight.min() > 0.3 * weight.max() > 0
+
+
+def test_classes_of_unequal_size_keep_their_labels_in_every_row_of_an_image():
+    rng = np.random.default_rng(2)
+    labels = np.repeat([0, 1, 2], [4, 7, 13])
+    views = rng.normal(0, 0.1, (24, 3, 3)).astype(np.float32)
+    views[np.arange(24), :, labels] += 3
+    train = [np.flatnonzero(np.arange(24) % 3), np.arange(3, 24)]
+    options = replace(LINEAR, learning_rate=0.05)
+    heads = head.fit_heads(views, labels, train, options, np.random.default_rng(1))
+    for fit, indices in enumerate(train):
+        for row in range(3):
+            called = heads.predict(views[:, row], fit).argmax(axis=1)
+            np.testing.assert_array_equal(called, labels)
+        rows = views[indices].reshape(-1, 3).astype(np.float64)
+        np.testing.assert_allclose(heads.mean[fit], rows.mean(axis=0), rtol=1e-4)
+        np.testing.assert_allclose(heads.scale[fit], rows.std(axis=0), rtol=1e-4)
+
+
 @pytest.fixture(scope="module")
 def images(tmp_path_factory):
     """Six small pictures on disk."""
@@ -187,6 +251,67 @@ def features_of(weights, recipe, precision, images, views=1):
     made = RECIPES[recipe], load_segmenter()
     found = extract(backbone, *made, images, views=views, rotation=15, rng=rng)
     return backbone, found.views["whole"]
+
+
+@pytest.fixture(scope="module")
+def coloured(tmp_path_factory):
+    """Two smooth pictures in colour, of the size that VGG16 takes, on disk."""
+    rng = np.random.default_rng(4)
+    folder = tmp_path_factory.mktemp("coloured")
+    for i in range(2):
+        small = rng.integers(0, 256, (6, 6, 3), dtype=np.uint8)
+        large = Image.fromarray(small).resize((224, 224), Image.Resampling.BICUBIC)
+        large.save(folder / f"{i}.png")
+    return sorted(folder.iterdir())
+
+
+def test_a_coloured_picture_is_normalised_as_torchvision_does(weights, coloured):
+    # The first block is enough to see how the picture goes in.
+    recipe = Recipe(1, pooled=False, power=1, units=0, dropout=0.0, l2=0.0, learning_rate=1.0)
+    pixels = np.stack([np.asarray(Image.open(path)) for path in coloured]).astype(np.float32)
+    x = (pixels / 255 - [0.485, 0.456, 0.406]) / [0.229, 0.224, 0.225]
+    for kernel, bias in zip(weights.kernels[:2], weights.biases[:2], strict=True):
+        x = keras.ops.relu(keras.ops.conv(x.astype("float32"), kernel, padding="same") + bias)
+        x = np.asarray(x)
+    ours = build_backbone(weights, recipe).predict_on_batch(pixels)
+    np.testing.assert_allclose(ours, x.mean(axis=(1, 2)), rtol=1e-3, atol=1e-4)
+
+
+@pytest.mark.slow
+def test_the_rows_after_the_first_are_of_the_rotated_image_and_the_lungs_of_the_clean_one(
+    weights, coloured, tmp_path
+):
+    made, image = RECIPES["portable"], coloured[0]
+    angles = draw_angles(4, 2, 40.0, np.random.default_rng(6))
+    paths = [image, image, tmp_path / "first.png", tmp_path / "second.png"]
+    for path, angle in zip(paths[2:], angles[1], strict=True):
+        save_png(path, rotate(read_image(image), angle))
+    turned = {"views": 2, "rotation": 40.0, "rng": np.random.default_rng(6)}
+    found = extract(build_backbone(weights, made), made, load_segmenter(), paths, **turned)
+    close = {"rtol": 1e-3, "atol": 1e-3}
+    for views in found.views.values():
+        assert views.shape == (4, 3, FEATURES)
+        np.testing.assert_allclose(views[0, 0], views[1, 0], **close)
+        np.testing.assert_allclose(views[1, 1:], views[2:, 0], **close)
+        assert np.abs(np.diff(views, axis=1)).max(axis=2).min() > 0.1
+    np.testing.assert_allclose(found.lungs[0], found.lungs[1], rtol=1e-3, atol=1e-2)
+    assert np.abs(found.lungs[1] - found.lungs[2]).max() > 0.1
+
+
+def test_angles_go_to_either_side_up_to_the_largest():
+    angles = draw_angles(200, 3, 15.0, np.random.default_rng(0))
+    assert angles.shape == (200, 3)
+    assert -15 <= angles.min() < -14 and 14 < angles.max() <= 15
+    assert abs(angles.mean()) < 1.5
+    assert len(np.unique(angles)) == 600
+    assert not draw_angles(5, 2, 0.0, np.random.default_rng(0)).any()
+
+
+def test_a_positive_angle_turns_the_image_counterclockwise_about_its_centre():
+    image = np.zeros((223, 223, 3), np.uint8)
+    image[20:30, 105:118, 1] = 200  # a green mark in the middle of the upper part
+    turned = rotate(image, 90.0)
+    np.testing.assert_array_equal(turned, np.rot90(image))
 
 
 @pytest.mark.slow

@@ -8,7 +8,7 @@ from conftest import ROOT
 from covidxray import lungs
 from covidxray.backbone import RECIPES, build_backbone
 from covidxray.features import extract
-from covidxray.images import list_images, read_image
+from covidxray.images import list_images, read_image, save_png
 from covidxray.masks import dice, enlarge, is_pair_of_lungs, read_mask, share_inside
 from covidxray.phantom import draw_phantom
 from covidxray.weights import load_weights
@@ -84,10 +84,38 @@ def ellipses(*places):
         ([(110, 60, 30, 30), (110, 160, 30, 30)], False),  # above each other
         ([(70, 110, 8, 12), (154, 110, 8, 12)], False),  # tiny
         ([(70, 110, 30, 60), (154, 110, 30, 60), (112, 200, 40, 20)], False),  # and a third
+        ([(70, 110, 30, 60), (154, 110, 30, 60), (112, 200, 20, 10)], True),  # a small third
+        ([(60, 60, 30, 40), (164, 160, 30, 40)], False),  # one far lower than the other
+        ([(60, 160, 30, 40), (164, 60, 30, 40)], False),
+        ([(60, 100, 30, 40), (164, 130, 30, 40)], True),  # a little lower
+        ([(60, 110, 40, 60), (164, 110, 15, 25)], False),  # one of them a sixth of the other
+        ([(60, 110, 40, 60), (164, 110, 20, 40)], True),  # a third of it
+        ([(56, 112, 54, 108), (168, 112, 54, 108)], False),  # larger than a chest
+        ([(60, 112, 45, 100), (164, 112, 45, 100)], True),
+        ([(100, 60, 40, 40), (124, 165, 40, 40)], False),  # hardly beside each other
     ],
 )
 def test_two_parts_beside_each_other_are_a_pair_of_lungs(places, expected):
     assert is_pair_of_lungs(ellipses(*places)) is expected
+
+
+def test_a_mask_is_what_is_brighter_than_middle_grey(tmp_path):
+    values = np.array([0, 1, 100, 127, 128, 150, 254, 255], np.uint8)
+    bands = np.repeat(np.repeat(values, 28)[None], 224, axis=0)
+    save_png(tmp_path / "mask.png", grey(bands))
+    mask = read_mask(tmp_path / "mask.png")
+    assert mask.shape == (224, 224) and mask.dtype == bool
+    np.testing.assert_array_equal(mask, bands > 127)
+
+
+def test_logits_above_nought_are_lungs_where_they_stand():
+    logits = np.full((28, 28), -1.0, np.float32)
+    assert not enlarge(logits).any()
+    logits[4:8, 15:25] = 1.0
+    mask = enlarge(logits)
+    np.testing.assert_array_equal(mask[36:60, 124:196], True)
+    assert mask.mean() == pytest.approx(40 / 784, rel=0.1)
+    assert enlarge(0 * logits + 0.01).all()
 
 
 def test_dice_is_one_for_the_same_and_nought_apart():

@@ -11,6 +11,7 @@ import sys
 import tarfile
 import tempfile
 import time
+from dataclasses import replace
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from threading import Event, Thread
 
@@ -33,6 +34,28 @@ def test_the_default_is_torchvisions_vgg16(torchvision):
     assert [kernel.shape for kernel in torchvision.kernels] == [(3, 3, *s) for s in SHAPES]
     assert torchvision.kernels[0].ravel()[0] == pytest.approx(-0.5537306)
     assert [bias.shape for bias in torchvision.biases] == [(s[1],) for s in SHAPES]
+
+
+def test_the_arrays_of_the_default_are_the_published_ones_and_take_rgb(torchvision):
+    np.testing.assert_allclose(torchvision.mean / 255, [0.485, 0.456, 0.406], rtol=1e-6)
+    np.testing.assert_allclose(torchvision.std / 255, [0.229, 0.224, 0.225], rtol=1e-6)
+    assert torchvision.sha256 == "ec7d95e07b6cca2ff9ddeb1cbe5afea94acb2eefe46005bfbbe138a6d7cc11fe"
+
+
+@pytest.mark.parametrize("name", ["mean", "std", "kernels", "biases"])
+def test_the_hash_changes_with_every_array(torchvision, name):
+    arrays = getattr(torchvision, name)
+    changed = arrays[::-1] if name in ("mean", "std") else [*arrays[:-1], arrays[-1] + 1]
+    assert replace(torchvision, **{name: changed}).sha256 != torchvision.sha256
+
+
+@pytest.mark.slow
+def test_the_mean_of_a_file_of_keras_is_what_keras_subtracts():
+    import keras
+
+    black = np.zeros((1, 1, 1, 3), np.float32)
+    subtracted = -keras.applications.vgg16.preprocess_input(black)[0, 0, 0, ::-1]  # BGR -> RGB
+    np.testing.assert_allclose(weights.KERAS_MEAN, subtracted, rtol=1e-6)
 
 
 def test_the_hash_is_of_the_arrays_not_of_their_file(torchvision, tmp_path):
