@@ -356,7 +356,18 @@ def test_options_of_head_and_augmentations_reach_the_saved_model(folder, script,
         place.mkdir(parents=True, exist_ok=True)
         shutil.copy(data.paths[i], place)
     chosen = ("--views", 1, "--rotation", 25, "--units", 5, "--dropout", 0.25, "--fit-all")
-    quick = ("--repeats", 0, "--epochs", 2, "-m", "few.keras", "--metrics", "few.json")
+    quick = (
+        "--repeats",
+        0,
+        "--epochs",
+        2,
+        "--cache",
+        "kept",
+        "-m",
+        "few.keras",
+        "--metrics",
+        "few.json",
+    )
     done = script("train_covid19.py", "-d", "few", *chosen, *quick, cwd=folder)
     assert done.returncode == 0, done.stderr
     layers = load_model(folder / "few.keras")[0].layers
