@@ -99,6 +99,11 @@ def test_two_parts_beside_each_other_are_a_pair_of_lungs(places, expected):
     assert is_pair_of_lungs(ellipses(*places)) is expected
 
 
+def test_a_part_inside_a_ring_is_no_lung_beside_it():
+    ring = ellipses((112, 112, 90, 90)) & ~ellipses((112, 112, 60, 60))
+    assert not is_pair_of_lungs(ring | ellipses((112, 112, 45, 45)))
+
+
 def test_a_mask_is_what_is_brighter_than_middle_grey(tmp_path):
     values = np.array([0, 1, 100, 127, 128, 150, 254, 255], np.uint8)
     bands = np.repeat(np.repeat(values, 28)[None], 224, axis=0)

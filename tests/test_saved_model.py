@@ -162,13 +162,12 @@ def probabilities_apart(features, heads_apart):
 def predicted(folder, script, runs, data):
     """By run: the tables of predictions, each with what was printed.
 
-    The first model predicts few images before and after the second one predicts all of them and a
-    picture under a bright grid.
+    One model predicts few images and a picture under a bright grid, before and after the other one
+    predicts all images.
     """
-    few = [data.paths[i] for i in FEW]
+    few = [*(data.paths[i] for i in FEW), folder / "odd.png"]
     found = {"whole": [], "all": []}
-    every = [*data.paths, folder / "odd.png"]
-    for name, images in (("whole", few), ("all", every), ("whole", few)):
+    for name, images in (("all", few), ("whole", data.paths), ("all", few)):
         table = ("--json", "table.json", "--cache", "kept")
         done = script("predict_covid19.py", "-m", runs[name].path, *images, *table, cwd=folder)
         assert done.returncode == 0, done.stderr
@@ -184,7 +183,7 @@ def judged(folder, predicted, runs, data):
     before: what is in the cache is not computed again."""
 
     def of(name):
-        images = FEW if name == "whole" else range(len(data))
+        images = FEW if name == "all" else range(len(data))
         classifier = Classifier(runs[name].path, Cache(folder / "kept"))
         return list(images), list(classifier.judge([data.paths[i] for i in images]))
 
@@ -246,7 +245,7 @@ def test_models_that_share_a_cache_folder_predict_the_class_of_positive_each_by_
 ):
     own, positive = OWN[name]
     expected = probabilities_apart(name)[own]
-    expected = expected[FEW] if name == "whole" else expected
+    expected = expected[FEW] if name == "all" else expected
     threshold, unclear = runs[name].metrics["threshold"], 0
     for rows, stdout in predicted[name]:
         assert f"P({data.classes[positive]})" in stdout.splitlines()[0]
@@ -291,21 +290,22 @@ def test_evaluation_scores_the_class_of_positive_in_every_region(
     folder, script, runs, predicted, data, probabilities_apart
 ):
     table = ("--json", "evaluation.json", "--cache", "kept")
-    done = script("evaluate_covid19.py", "-m", runs["all"].path, "-d", "set", *table, cwd=folder)
+    done = script("evaluate_covid19.py", "-m", runs["whole"].path, "-d", "set", *table, cwd=folder)
     assert done.returncode == 0, done.stderr
     found = json.loads((folder / "evaluation.json").read_text())
-    own, positive = OWN["all"]
-    scores = {region: p[:, positive] for region, p in probabilities_apart("all").items()}
+    own, positive = OWN["whole"]
+    scores = {region: p[:, positive] for region, p in probabilities_apart("whole").items()}
     areas = {region: roc_auc_score(data.labels == positive, s) for region, s in scores.items()}
+    assert areas["lungs"] != areas["outside"]
     assert found["auc"]["value"] == pytest.approx(areas[own])
     for region in REGIONS:
         assert found["where"][region]["value"] == pytest.approx(areas[region])
-    rows, _ = predicted["all"][0]
-    labels = [data.classes.index(row["class"]) for row in rows[: len(data)]]
+    rows, _ = predicted["whole"][0]
+    labels = [data.classes.index(row["class"]) for row in rows]
     table = confusion_matrix(data.labels, labels, labels=range(3))
     assert found["evaluation"]["confusion"] == table.tolist()
     assert found["evaluation"]["sensitivity"]["count"] == table[positive, positive]
-    unlike = [row["warning"] for row in rows[: len(data)]]
+    unlike = [row["warning"] for row in rows]
     assert found["unlike_the_training_images"] == len(unlike) - unlike.count("")
 
 

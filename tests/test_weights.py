@@ -37,8 +37,9 @@ def test_the_default_is_torchvisions_vgg16(torchvision):
 
 
 def test_the_arrays_of_the_default_are_the_published_ones_and_take_rgb(torchvision):
-    np.testing.assert_allclose(torchvision.mean / 255, [0.485, 0.456, 0.406], rtol=1e-6)
-    np.testing.assert_allclose(torchvision.std / 255, [0.229, 0.224, 0.225], rtol=1e-6)
+    for made in (torchvision, weights.TORCHVISION):
+        np.testing.assert_allclose(np.array(made.mean) / 255, [0.485, 0.456, 0.406], rtol=1e-6)
+        np.testing.assert_allclose(np.array(made.std) / 255, [0.229, 0.224, 0.225], rtol=1e-6)
     assert torchvision.sha256 == "ec7d95e07b6cca2ff9ddeb1cbe5afea94acb2eefe46005bfbbe138a6d7cc11fe"
 
 
@@ -176,6 +177,16 @@ def package(tmp_path, monkeypatch):
             archive.addfile(member, io.BytesIO(bytes_))
     told = "tiny-weights==1.0", path.name, weights.sha256_of(path), "tiny_weights-1.0/vgg16.ckpt"
     return path.read_bytes(), weights.Source(*told, (1, 1, 1), (1, 1, 1))
+
+
+def test_weights_of_the_package_have_the_mean_and_deviation_of_its_table(
+    package, tmp_path, monkeypatch
+):
+    source = replace(package[1], mean=(1.0, 2.0, 3.0), std=(4.0, 5.0, 6.0))
+    monkeypatch.setattr(weights, "TORCHVISION", source)
+    read = weights.load_weights(str(tmp_path / source.filename))
+    np.testing.assert_array_equal(read.mean, source.mean)
+    np.testing.assert_array_equal(read.std, source.std)
 
 
 @pytest.fixture
