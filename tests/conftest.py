@@ -11,10 +11,14 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
+from hypothesis import settings
 from PIL import Image
 
 ROOT = Path(__file__).resolve().parent.parent
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+# How long one example takes says how busy the machine is, not whether the code is right.
+settings.register_profile("covidxray", deadline=None)
+settings.load_profile("covidxray")
 
 
 @pytest.fixture(scope="session")

@@ -300,6 +300,6 @@ def test_ctrl_c_ends_it_with_130_and_leaves_no_half_table(trained, tmp_path):
     )
     process.stdout.readline()
     process.send_signal(signal.SIGINT)
-    process.communicate(timeout=60)
+    process.communicate(timeout=300)
     assert process.returncode == 130
     assert list(tmp_path.iterdir()) == []

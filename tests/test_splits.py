@@ -28,7 +28,6 @@ def cohorts(draw):
 
 
 @given(cohorts(), st.integers(0, 1000))
-@settings(deadline=None)
 def test_a_holdout_parts_no_patient_and_holds_every_class(cohort, seed):
     labels, groups = cohort
     train, test = holdout(labels, groups, 0.2, np.random.default_rng(seed))
@@ -45,7 +44,7 @@ def test_25_and_25_patients_are_split_40_to_10():
 
 
 @given(cohorts(), st.integers(0, 1000))
-@settings(deadline=None, max_examples=30)
+@settings(max_examples=30)
 def test_every_repeat_tests_every_image_once_and_parts_no_patient(cohort, seed):
     labels, groups = cohort
     tested = np.zeros((2, len(labels)), int)

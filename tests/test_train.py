@@ -315,7 +315,7 @@ def test_ctrl_c_ends_it_with_130_and_leaves_nothing(tmp_path):
         if "loading VGG16" in line:
             break
     process.send_signal(signal.SIGINT)
-    _, rest = process.communicate(timeout=60)
+    _, rest = process.communicate(timeout=300)
     assert process.returncode == 130
     assert "Traceback" not in rest
     assert list(tmp_path.iterdir()) == []

@@ -227,7 +227,7 @@ def estimates(found):
 )
 @example([(i % 2 == 0, 10 * (i % 2 == 0), i, "F") for i in range(10)])
 @example([(i % 10 < (2 if i < 10 else 8), 2 if i < 10 else 8, i, "M") for i in range(20)])
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 def test_every_interval_lies_between_0_and_1_and_holds_its_value(images):
     is_positive, score, groups, sex = map(list, zip(*images, strict=True))
     found = scored(is_positive, np.array(score) / 10, groups=groups, parts={"sex": sex})
