@@ -300,3 +300,73 @@ def test_bad_usage_is_one_line_and_exit_code_2(script, tmp_path, arguments, said
     assert done.returncode == 2
     assert said in done.stderr
     assert "Traceback" not in done.stderr
+
+
+# Exit codes and options of the script, on sets whose answer is known.
+
+
+@pytest.fixture(scope="module")
+def planted(clean, tmp_path_factory):
+    """Drawings of which the bright ones are the class "other", 15 of 25; none other differs."""
+    images = {"covid": clean[:8], "normal": clean[8:10], "other": draw(15, 5, "brightness")}
+    return fill(tmp_path_factory.mktemp("planted"), images)
+
+
+@pytest.fixture(scope="module")
+def harmless(clean, tmp_path_factory):
+    images = {"covid": clean[:14], "normal": clean[14:22]}
+    return fill(tmp_path_factory.mktemp("harmless"), images)
+
+
+def test_only_an_alarm_makes_the_option_fail_on_shortcut_fail(planted, harmless, script, tmp_path):
+    codes, alarms = [], []
+    for root, positive in ((planted, "other"), (harmless, "covid")):
+        for more in ((), ("--fail-on-shortcut",)):
+            arguments = ("-d", root, "--positive", positive, "--json", tmp_path / "a.json", *more)
+            done = script("audit_dataset.py", *arguments)
+            codes.append(done.returncode)
+            alarms.append(json.loads((tmp_path / "a.json").read_text())["alarm"])
+            assert "not a medical device" in done.stdout
+    assert alarms == [True, True, False, False]
+    assert codes == [0, 3, 0, 0]
+
+
+def test_the_audit_is_of_the_positive_class_that_was_asked_for(planted, script, tmp_path):
+    found = {}
+    for positive in ("other", "normal"):
+        arguments = ("-d", planted, "--positive", positive, "--json", tmp_path / "a.json")
+        done = script("audit_dataset.py", *arguments)
+        assert done.returncode == 0, done.stderr
+        assert f"{positive} against the rest, 25 images" in " ".join(done.stdout.split())
+        found[positive] = json.loads((tmp_path / "a.json").read_text())
+    assert [found[name]["positive"] for name in found] == ["other", "normal"]
+    areas = [{b["name"]: b["auc"]["value"] for b in f["baselines"]} for f in found.values()]
+    assert areas[0]["histogram"] > 0.95 > areas[1]["histogram"]
+    assert found["other"]["alarm"] and not found["normal"]["alarm"]
+
+
+def test_the_audits_seed_decides_its_folds_and_is_written_down(harmless, script, tmp_path):
+    found = []
+    for seed in (1, 1, 2):
+        arguments = ("-d", harmless, "--seed", seed, "--json", tmp_path / "a.json")
+        assert script("audit_dataset.py", *arguments).returncode == 0
+        found.append(json.loads((tmp_path / "a.json").read_text()))
+    assert found[0] == found[1]
+    assert found[0]["baselines"] != found[2]["baselines"]
+    assert [one["seed"] for one in found] == [1, 1, 2]
+
+
+def test_the_printed_audit_is_that_of_the_json(planted, script, tmp_path):
+    arguments = ("-d", planted, "--positive", "other", "--json", tmp_path / "a.json")
+    done = script("audit_dataset.py", *arguments)
+    found = json.loads((tmp_path / "a.json").read_text())
+    for baseline in found["baselines"]:
+        auc = baseline["auc"]
+        (line,) = [x for x in done.stdout.splitlines() if x.startswith(f"{baseline['name']} ")]
+        assert f"{auc['value']:.2f}   {auc['low']:.2f} to {auc['high']:.2f}" in line
+        assert f"{baseline['p_value']:.3f}" in line
+        assert line.endswith(" *") is (baseline["p_value"] <= found["level"])
+    data = load_dataset(planted, b"salt")
+    assert found["dataset"]["classes"] == ["covid", "normal", "other"]
+    assert found["dataset"]["sha256"] == data.sha256
+    assert found["images"] == len(data) == 25

@@ -13,6 +13,14 @@ from covidxray.sources import cohen
 HEADER = ["patientid", "finding", "view", "modality", "folder", "filename"]
 
 
+def write_table(root, rows, header=HEADER):
+    """metadata.csv of a clone, from rows of cells by column name."""
+    with open(root / "metadata.csv", "w", newline="") as file:
+        writer = csv.DictWriter(file, header, restval="")
+        writer.writeheader()
+        writer.writerows(rows)
+
+
 @pytest.fixture
 def clone(tmp_path, picture):
     """A function that makes a small clone from (patient, finding, view, file name) rows."""
@@ -191,3 +199,121 @@ def test_masks_of_lungs_come_along_and_a_damaged_one_stays_behind(clone, script,
     assert "1 masks of lungs beside them" in done.stdout
     assert "1_mask.png" in done.stderr
     assert [p.name for p in (tmp_path / "covid" / "masks").iterdir()] == ["0.png.png"]
+
+
+@pytest.mark.parametrize(
+    ("modality", "taken"),
+    [("X-ray", True), ("Radiograph", True), ("", True), ("CT", False), ("ct", False)],
+)
+def test_slices_of_a_ct_are_taken_neither_as_covid_nor_as_controls(
+    clone, script, tmp_path, modality, taken
+):
+    root = clone((1, "COVID-19", "PA", "a.png"), (2, "SARS", "PA", "b.png"))
+    (root / "images" / "c.png").write_bytes((root / "images" / "a.png").read_bytes())
+    cells = {"view": "PA", "folder": "images"}
+    rows = [
+        {**cells, "patientid": "1", "finding": "COVID-19", "filename": "a.png"},
+        {**cells, "patientid": "2", "finding": "SARS", "filename": "b.png"},
+        {**cells, "patientid": "3", "finding": "COVID-19", "filename": "c.png"},
+    ]
+    for row, kind in zip(rows, ("X-ray", modality, modality), strict=True):
+        row["modality"] = kind
+    write_table(root, [*rows, {**rows[1], "patientid": "4", "modality": "X-ray"}])
+    out, controls = tmp_path / "covid", tmp_path / "controls"
+    done = script("build_covid_dataset.py", "-c", root, "-o", out, "--controls", controls)
+    assert done.returncode == 0, done.stderr
+    assert set(read_manifest(out)) == ({"a.png", "c.png"} if taken else {"a.png"})
+    (row,) = read_manifest(controls).values()
+    assert row.patient_id == ("2" if taken else "4")
+
+
+def test_a_table_without_a_modality_column_is_all_x_rays(clone, script, tmp_path):
+    root = clone((1, "COVID-19", "PA", "a.png"))
+    header = [name for name in HEADER if name != "modality"]
+    write_table(
+        root,
+        [{"patientid": "1", "finding": "COVID-19", "view": "PA", "filename": "a.png"}],
+        [name for name in header if name != "folder"],
+    )
+    done = script("build_covid_dataset.py", "-c", root, "-o", tmp_path / "covid")
+    assert done.returncode == 0, done.stderr
+    assert set(read_manifest(tmp_path / "covid")) == {"a.png"}
+
+
+def test_images_of_no_known_patient_are_not_one_patients(clone, script, tmp_path):
+    root = clone(
+        *(("", "COVID-19", "PA", f"unknown-{i}.png") for i in range(3)),
+        *((5, "COVID-19", "PA", f"known-{i}.png") for i in range(2)),
+    )
+    out = tmp_path / "covid"
+    done = script("build_covid_dataset.py", "-c", root, "-o", out, "--one-per-patient")
+    unknown = {f"unknown-{i}.png" for i in range(3)}
+    assert set(read_manifest(out)) == {*unknown, "known-0.png"}
+    assert "4 images of 4 patients, from 5 rows" in done.stdout
+    assert read_exclusions(out) == [("known-1.png", "another image of the patient")]
+    done = script("build_covid_dataset.py", "-c", root, "-o", out)
+    assert "5 images of 4 patients, from 5 rows" in done.stdout
+
+
+def test_a_manifests_row_has_each_cell_of_the_table_in_its_place(clone, script, tmp_path):
+    root = clone((1, "COVID-19", "PA", "a.png"))
+    (root / "other").mkdir()
+    (root / "images" / "a.png").rename(root / "other" / "a.png")
+    cells = {
+        **{"patientid": "77", "finding": "Pneumonia/Viral/COVID-19", "view": "AP"},
+        **{"modality": "X-ray", "folder": "other", "filename": "a.png", "age": "61"},
+        **{"sex": "F", "license": "CC BY", "url": "https://example.org/a", "location": "Hannover"},
+    }
+    write_table(root, [cells], list(cells))
+    out = tmp_path / "covid"
+    done = script("build_covid_dataset.py", "-c", root, "-o", out, "--view", "ap")
+    assert done.returncode == 0, done.stderr
+    row = read_manifest(out)["a.png"]
+    assert (row.source, row.source_id, row.patient_id) == ("cohen", "other/a.png", "77")
+    assert (row.view, row.finding, row.age, row.sex) == ("AP", cells["finding"], "61", "F")
+    assert (row.license, row.url, row.synthetic) == ("CC BY", "https://example.org/a", "no")
+    assert (out / "a.png").read_bytes() == (root / "other" / "a.png").read_bytes()
+
+
+def test_another_finding_can_be_selected_and_its_controls_name_it_not(clone, script, tmp_path):
+    root = clone(
+        *((1, "COVID-19", "PA", "a.png"), (2, "SARS", "PA", "b.png"), (3, "ARDS", "PA", "c.png")),
+        (4, "SARS, ARDS", "PA", "d.png"),
+    )
+    out, controls = tmp_path / "ards", tmp_path / "controls"
+    options = ("--finding", "ARDS", "--controls", controls)
+    done = script("build_covid_dataset.py", "-c", root, "-o", out, *options)
+    assert done.returncode == 0, done.stderr
+    assert set(read_manifest(out)) == {"c.png"}
+    assert set(read_manifest(controls)) == {"a.png", "b.png"}
+
+
+def test_a_view_is_selected_for_the_controls_too(clone, script, tmp_path):
+    root = clone(
+        *((1, "COVID-19", "PA", "a.png"), (2, "COVID-19", "AP", "b.png")),
+        *((3, "SARS", "PA", "c.png"), (4, "SARS", "AP", "d.png")),
+    )
+    out, controls = tmp_path / "covid", tmp_path / "controls"
+    options = ("--view", "AP", "--controls", controls)
+    done = script("build_covid_dataset.py", "-c", root, "-o", out, *options)
+    assert done.returncode == 0, done.stderr
+    assert set(read_manifest(out)) == {"b.png"}
+    assert set(read_manifest(controls)) == {"d.png"}
+
+
+def test_the_images_to_choose_from_are_of_different_patients_before_the_limit(
+    clone, script, tmp_path
+):
+    root = clone(*((p, "COVID-19", "PA", f"{p}-{i}.png") for p in range(5) for i in range(4)))
+    out = tmp_path / "covid"
+    for seed in (1, 2):
+        options = ("--one-per-patient", "--limit", 4, "--seed", seed)
+        done = script("build_covid_dataset.py", "-c", root, "-o", out, *options)
+        assert done.returncode == 0, done.stderr
+        rows = read_manifest(out)
+        assert len({row.patient_id for row in rows.values()}) == 4
+        assert all(name.endswith("-0.png") for name in rows)
+    too_many = ("--one-per-patient", "--limit", 6)
+    done = script("build_covid_dataset.py", "-c", root, "-o", out, *too_many)
+    assert done.returncode == 2
+    assert "6 images asked for, but there are 5" in done.stderr

@@ -126,3 +126,54 @@ def test_a_seed_gives_one_sample(chest_xray, script, tmp_path):
         script("sample_kaggle_dataset.py", *arguments)
         samples.append(set(read_manifest(tmp_path / "n")))
     assert samples[0] == samples[1] != samples[2]
+
+
+@pytest.mark.parametrize(
+    ("splits", "sources"),
+    [
+        ((), {"train"}),
+        (("--split", "test"), {"test"}),
+        (("--split", "train", "test"), {"train", "test"}),
+    ],
+)
+def test_images_come_out_of_the_splits_asked_for(chest_xray, script, tmp_path, splits, sources):
+    train, test = ([f"IM-{i:04d}-0001.jpeg" for i in range(n, n + 4)] for n in (0, 100))
+    root = chest_xray(train, test)
+    n = 4 * len(sources)
+    arguments = ("-k", root, "-o", tmp_path / "n", "-s", n, *splits)
+    done = script("sample_kaggle_dataset.py", *arguments)
+    assert done.returncode == 0, done.stderr
+    rows = read_manifest(tmp_path / "n")
+    assert {row.source_id.split("/")[0] for row in rows.values()} == sources
+    chosen = (train if "train" in sources else []) + (test if "test" in sources else [])
+    assert sorted(rows) == sorted(chosen)
+    assert f"{n} images of {n} patients, from {n} normal" in done.stdout
+
+
+def test_several_images_of_a_patient_are_taken_on_demand_alone(chest_xray, script, tmp_path):
+    names = [f"IM-0001-{i:04d}.jpeg" for i in range(4)] + ["IM-0002-0001.jpeg"]
+    root = chest_xray(names)
+    arguments = ("sample_kaggle_dataset.py", "-k", root, "-o", tmp_path / "n", "-s")
+    done = script(*arguments, 4, "--all-per-patient")
+    assert done.returncode == 0, done.stderr
+    rows = read_manifest(tmp_path / "n")
+    assert len(rows) == 4
+    patients = {row.patient_id for row in rows.values()}
+    assert f"4 images of {len(patients)} patients, from 5 normal" in done.stdout
+    (left_out,) = set(names) - set(rows)
+    assert read_exclusions(tmp_path / "n") == [(left_out, "not drawn")]
+    assert script(*arguments, 3).returncode == 2
+    assert script(*arguments, 2).returncode == 0
+    assert len(read_manifest(tmp_path / "n")) == 2
+
+
+def test_a_manifests_row_says_where_the_image_was_taken_from(chest_xray, script, tmp_path):
+    root = chest_xray(["IM-0001-0001.jpeg"], ["NORMAL2-IM-0007-0002.jpeg"])
+    out = tmp_path / "n"
+    script("sample_kaggle_dataset.py", "-k", root, "-o", out, "-s", 1, "--split", "test")
+    (row,) = read_manifest(out).values()
+    assert row.source_id == "test/NORMAL/NORMAL2-IM-0007-0002.jpeg"
+    assert (row.filename, row.patient_id) == ("NORMAL2-IM-0007-0002.jpeg", "NORMAL2-IM-0007")
+    assert (row.source, row.finding) == (kaggle.SOURCE, "No Finding")
+    assert (row.license, row.synthetic) == ("CC BY 4.0", "no")
+    assert (out / row.filename).read_bytes() == (root / row.source_id).read_bytes()
