@@ -9,7 +9,6 @@ from conftest import ROOT
 
 from covidxray import options
 from covidxray.dataset import load_dataset
-from covidxray.engine import Local
 from covidxray.errors import InputError
 
 
@@ -24,10 +23,6 @@ def test_options_of_ray_alone_are_refused_without_it(option):
     args = Namespace(**{"engine": "local", "ray_address": None, "features": None, option: "x"})
     with pytest.raises(InputError, match="only --engine ray uses it"):
         options.open_engine(args)
-
-
-def test_the_default_engine_is_this_process():
-    assert isinstance(options.open_engine(Namespace(engine="local", ray_address=None)), Local)
 
 
 def test_a_uri_needs_a_package_or_the_other_engine(monkeypatch):

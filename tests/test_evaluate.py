@@ -5,9 +5,12 @@ import os
 import shutil
 from itertools import islice
 
+import numpy as np
 import pytest
 from conftest import ROOT
+from pages import Page
 
+from covidxray.images import read_image
 from covidxray.manifest import read_manifest
 from covidxray.where import NAMES
 
@@ -102,11 +105,27 @@ def test_where_the_signal_is_is_printed_and_kept(on_training_folder):
     assert 0 < found["heat_in_lungs"] < 1
 
 
-def test_the_report_has_the_scores_and_the_pictures(on_training_folder):
-    _, found, page = on_training_folder
-    assert f"{found['auc']['value']:.2f}" in page
-    assert "A saved model on drawings" in page
-    assert "data:image/" in page
+def test_the_report_has_the_scores_and_the_cases(on_training_folder, trained):
+    _, found, text = on_training_folder
+    page = Page(text)
+    assert page.text.count("A saved model on drawings") == 2  # title and heading
+    rows = {row[0]: row[1:] for row in page.table("Positive class: covid.")}
+    expected = {
+        "AUC": found["auc"],
+        **{name: found["evaluation"][name] for name in ("accuracy", "sensitivity", "specificity")},
+        **found["fixed"],
+        "Brier score": found["calibration"]["brier"],
+        "expected calibration error": found["calibration"]["error"],
+    }
+    for name, estimate in expected.items():
+        shown = f"{estimate['value']:.2f} ({estimate['low']:.2f} to {estimate['high']:.2f})"
+        assert rows[name][0].strip() == shown
+    for name, _, image, _ in page.cases():
+        # The outline of the lungs apart, it is the file itself.
+        assert np.median(np.abs(image.astype(int) - read_image(trained[1] / name))) <= 2
+    wrong = sum(image.get("class") == "wrong" for image in page.all("figure"))
+    confusion = np.array(found["evaluation"]["confusion"])
+    assert wrong == min(4, confusion.sum() - confusion.trace())
 
 
 @pytest.fixture(scope="module")

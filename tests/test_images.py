@@ -43,9 +43,22 @@ def test_the_exif_orientation_is_applied(tmp_path):
     assert read_image(tmp_path / "x.png")[100, 10, 0] < 30
 
 
-def test_a_small_image_is_enlarged(tmp_path, picture):
-    (tmp_path / "x.png").write_bytes(picture(1, size=(20, 30)))
-    assert read_image(tmp_path / "x.png").shape == (224, 224, 3)
+def test_a_small_image_in_colour_is_enlarged_to_the_whole_square(tmp_path):
+    quarters = np.zeros((20, 30, 3), np.uint8)
+    quarters[:10, :15], quarters[:10, 15:] = (250, 20, 20), (20, 250, 20)
+    quarters[10:, :15], quarters[10:, 15:] = (20, 20, 250), (240, 240, 20)
+    Image.fromarray(quarters).save(tmp_path / "x.png")
+    pixels = read_image(tmp_path / "x.png")
+    assert pixels.shape == (224, 224, 3)
+    for (top, left), colour in (
+        ((0, 0), (250, 20, 20)),
+        ((0, 120), (20, 250, 20)),
+        ((120, 0), (20, 20, 250)),
+        ((120, 120), (240, 240, 20)),
+    ):
+        corner = pixels[top : top + 104, left : left + 104].astype(int)
+        assert np.median(np.abs(corner - colour)) <= 2
+        assert (np.abs(corner - colour).mean(axis=(0, 1)) < 8).all()
 
 
 @pytest.mark.parametrize("kind", ["JPEG", "PNG"])

@@ -89,8 +89,9 @@ def run(root, script):
 
 @pytest.fixture(scope="module")
 def fitted_on_all(root, run, script):
-    """The same run without cross-validation, whose model is trained on every image."""
-    return outputs_of(script, beside(root, "all"), "--fit-all", "--repeats", 0)
+    """The same run for a lower sensitivity, whose model is trained on every image."""
+    options = ("--folds", 2, "--repeats", 2, "--sensitivity", 0.5, "--fit-all")
+    return outputs_of(script, beside(root, "all"), *options)
 
 
 def probabilities_of(folder, paths):
@@ -167,6 +168,19 @@ def test_the_held_out_scores_are_those_of_the_saved_model(run, held_out):
         "specificity": ((called != POSITIVE)[~positive].sum(), (~positive).sum()),
     }
     assert {k: (scores[k]["count"], scores[k]["total"]) for k in counts} == counts
+
+
+def test_a_higher_sensitivity_to_keep_stores_a_lower_threshold(run, fitted_on_all):
+    thresholds, specificities = [], []
+    for stdout, found, _, folder in (run, fitted_on_all):
+        threshold = found["threshold"]
+        assert about_of(folder)["threshold"] == threshold
+        told = f"^stored threshold: {threshold:.4f}, where cv specificity is (.*)$"
+        thresholds.append(threshold)
+        specificities.append(float(re.search(told, stdout, re.MULTILINE).group(1)))
+    assert run[1]["cross_validation"] == fitted_on_all[1]["cross_validation"]
+    assert 0 < thresholds[0] < thresholds[1] < 1
+    assert 0 <= specificities[0] < specificities[1] <= 1
 
 
 def test_the_printed_numbers_are_those_of_the_json(run):
