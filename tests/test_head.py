@@ -336,6 +336,7 @@ def test_bfloat16_features_differ_by_less_than_2_percent(weights, images, recipe
 
 
 @pytest.mark.slow
+@pytest.mark.long
 @pytest.mark.skipif(not native_bfloat16(), reason="this CPU does not compute bfloat16 natively")
 def test_bfloat16_changes_one_class_in_a_hundred_at_most_and_hardly_the_auc(weights, tmp_path):
     paths, labels, patients = [], [], []
