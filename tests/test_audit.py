@@ -203,10 +203,20 @@ def test_two_patients_a_class_are_the_least(clean, tmp_path):
         audit_folder(fill(tmp_path / "one", {"covid": clean[:1], "normal": clean[2:4]}))
 
 
-def test_of_a_large_class_some_patients_are_drawn(clean, tmp_path, monkeypatch):
-    monkeypatch.setattr(audit_module, "CAP", 10)
-    result = audit_folder(fill(tmp_path, {"covid": clean[:30], "normal": clean[30:36]}))
-    assert result.images == 16
+def test_of_a_large_class_500_images_are_drawn_and_of_a_small_one_all(clean, tmp_path):
+    data, clues = load(fill(tmp_path, {"covid": clean[:30], "normal": clean[30:36]}))
+    rng = np.random.default_rng(0)
+    many = np.array([*rng.integers(30, size=520), *range(30, 36)])
+    codes = rng.integers(2**63, size=(526, 4)).astype(np.uint64)  # no two are copies
+    large = replace(
+        data,
+        paths=[data.paths[i] for i in many],
+        rows=[data.rows[i] for i in many],
+        labels=data.labels[many],
+        groups=np.arange(526),
+    )
+    seen = [replace(clues[i], hash=code) for i, code in zip(many, codes, strict=True)]
+    assert audit(large, seen, 0, np.random.default_rng(0)).images == 506
 
 
 def test_the_text_fits_80_columns_and_json_takes_it_all(clean, tmp_path):

@@ -20,6 +20,7 @@ import h5py
 import keras
 import numpy as np
 import pytest
+from packages import load_pickle
 from test_modelfile import ABOUT, BESIDE, tiny
 
 from covidxray import weights
@@ -97,7 +98,7 @@ def marker(tmp_path):
 def test_no_pickle_in_place_of_the_weights_is_run(tmp_path, marker, name):
     content = (PICKLES | NO_CONTROL)[name](marker)
     with pytest.raises(InputError, match=r"is damaged or holds no VGG16 weights; get it again"):
-        weights._from_pickle(tmp_path / "vgg16.ckpt", content)
+        load_pickle(tmp_path, content)
     assert not os.path.exists(marker)
 
 

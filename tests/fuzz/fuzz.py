@@ -15,7 +15,7 @@ from pathlib import Path
 
 HERE = Path(__file__).resolve().parent
 CORPUS = HERE / "corpus"
-sys.path.insert(0, str(HERE.parent.parent))
+sys.path[:0] = [str(HERE.parent.parent), str(HERE.parent)]
 INSTRUMENTED = ["covidxray", "PIL", "pydicom", "zipfile", "numpy.lib", "keras.src.saving"]
 MEMBERS = ("config.json", "covidxray.json", "covidxray.npz", "model.weights.h5")
 
@@ -61,14 +61,14 @@ def reader(name: str) -> Target:
             assert len(dicom.read_header(path).view) < 9
 
     def weights(path: Path) -> None:
-        from covidxray import weights
+        from packages import load_pickle
 
-        weights._from_pickle(path, path.read_bytes())
+        load_pickle(folder, path.read_bytes())
 
     def arrays(path: Path) -> None:
         from covidxray import weights
 
-        weights._from_npz(path, "fuzz")
+        weights.load_weights(str(path.replace(folder / "x.npz")))
 
     def model(path: Path) -> None:
         from covidxray.modelfile import load_model
