@@ -10,6 +10,9 @@ import pytest
 from conftest import ROOT
 from pages import Page
 
+from covidxray.cache import Cache
+from covidxray.classifier import Classifier
+from covidxray.gradcam import central_share
 from covidxray.images import read_image
 from covidxray.manifest import read_manifest
 from covidxray.where import NAMES
@@ -38,10 +41,16 @@ def evaluate(script, trained):
 
 
 @pytest.fixture(scope="module")
-def on_training_folder(evaluate, trained, tmp_path_factory):
+def kept(tmp_path_factory):
+    """The cache of the runs on the training folder."""
+    return tmp_path_factory.mktemp("kept")
+
+
+@pytest.fixture(scope="module")
+def on_training_folder(evaluate, trained, kept, tmp_path_factory):
     """Its output, its JSON, and its report."""
     out = tmp_path_factory.mktemp("own")
-    files = ("--json", out / "e.json", "--report", out / "e.html")
+    files = ("--json", out / "e.json", "--report", out / "e.html", "--cache", kept)
     done = evaluate(trained[1], *files)
     assert done.returncode == 0, done.stderr
     assert {path.name for path in out.iterdir()} == {"e.json", "e.html"}
@@ -103,6 +112,29 @@ def test_where_the_signal_is_is_printed_and_kept(on_training_folder):
     assert f"lungs - outside: {where['difference']['value']:.4f}" in stdout
     assert where["total"] == 12
     assert 0 < found["heat_in_lungs"] < 1
+
+
+def test_warnings_lungs_and_heat_are_counted_as_the_predictions_have_them(
+    on_training_folder, trained, kept
+):
+    stdout, found, text = on_training_folder
+    model, drawings = trained
+    paths = sorted(drawings.glob("*/*.jpg"))
+    predictions = list(Classifier(model, Cache(kept)).judge(paths))
+    flagged = sum(bool(p.warning) for p in predictions)
+    assert found["unlike_the_training_images"] == flagged
+    assert f"unlike the training images: {flagged} of 12" in stdout
+    pairs = sum(p.found for p in predictions)
+    assert (found["pairs_of_lungs"], found["where"]["found"]) == (pairs, pairs)
+    warm = [p for p in predictions if p.heat.any()]
+    inside = np.mean([p.heat[p.lungs].sum() / p.heat.sum() for p in warm])
+    centre = np.mean([central_share(p.heat) for p in warm])
+    area = np.mean([p.lungs.mean() for p in warm])
+    assert len({round(share, 2) for share in (inside, centre, area)}) == 3
+    assert found["heat_in_lungs"] == pytest.approx(inside, abs=1e-4)
+    assert found["heat_in_centre"] == pytest.approx(centre, abs=1e-4)
+    told = f"{inside:.0%} of the heat lies in the lungs, which are {area:.0%} of the picture, and "
+    assert f"{told}{centre:.0%} in the central part" in " ".join(text.split())
 
 
 def test_the_report_has_the_scores_and_the_cases(on_training_folder, trained):

@@ -16,6 +16,7 @@ from conftest import ROOT
 from PIL import Image
 
 from covidxray.classifier import Classifier
+from covidxray.gradcam import central_share
 from covidxray.images import read_image
 from covidxray.modelfile import MEMBER
 from covidxray.plots import outline, overlay
@@ -166,6 +167,10 @@ def test_a_heat_map_is_the_image_with_its_own_heat_and_the_outline_of_its_lungs(
         # In another batch the network rounds another way.
         assert np.abs(shown - expected).mean() < 0.5
         assert np.abs(warm.astype(int) - prediction.image).mean() > 1
+        assert row["heat_in_centre"] == pytest.approx(central_share(prediction.heat), abs=2e-3)
+        inside = prediction.heat[prediction.lungs].sum() / prediction.heat.sum()
+        assert row["heat_in_lungs"] == pytest.approx(inside, abs=2e-3)
+    assert rows[0]["heat_in_lungs"] > 0
 
 
 @pytest.fixture(scope="session")
