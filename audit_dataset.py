@@ -1,63 +1,75 @@
-"""Ask whether a data set's label can be read without looking at any anatomy."""
+"""Test whether the labels of a data set can be predicted without any anatomy."""
 
 import argparse
-import json
 import secrets
 import sys
-from dataclasses import asdict
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from covidxray.cli import DISCLAIMER, info, leave_out, run, show
+from covidxray import DISCLAIMER, cli
 from covidxray.errors import InputError
-from covidxray.files import check_outputs, whole_file
-from covidxray.options import existing_folder, make_parser, number
+from covidxray.files import atomic_write, check_outputs
+from covidxray.process import info, run_script
+
+if TYPE_CHECKING:
+    from covidxray.data.dataset import Dataset
+    from covidxray.data.image_statistics import ImageStatistics
 
 SHORTCUT = 3  # exit code
 
 
-def parse_arguments() -> argparse.Namespace:
-    parser = make_parser(__doc__)
+def make_parser() -> argparse.ArgumentParser:
+    parser = cli.make_parser(__doc__)
     add = parser.add_argument
-    add("-d", "--dataset", required=True, type=existing_folder, help="folder of class folders")
-    add("--positive", default="covid", metavar="CLASS", help="the class told from the rest")
-    add("--json", type=Path, metavar="FILE", help="write everything found; None: do not")
-    failing = f"exit with {SHORTCUT} if the label can be read from a shortcut"
+    add("-d", "--dataset", required=True, type=cli.existing_folder, help="folder of class folders")
+    add("--positive", default="covid", metavar="CLASS", help="class to tell from all others")
+    add("--json", type=Path, metavar="FILE", help="JSON file to write with every result")
+    failing = f"exit with code {SHORTCUT} if a shortcut predicts the label"
     add("--fail-on-shortcut", action="store_true", help=failing)
-    add("--seed", default=42, type=number(int, at_least=0), help="of everything random")
-    return parser.parse_args()
+    add("--seed", default=42, type=cli.number(int, at_least=0), help="seed of all random numbers")
+    return parser
 
 
 def main() -> None:
-    args = parse_arguments()
+    args = make_parser().parse_args()
     check_outputs(args.json)
 
     import numpy as np
-    from tqdm import tqdm
 
-    from covidxray.audit import audit, format_audit
-    from covidxray.clues import look
-    from covidxray.dataset import load_dataset
-    from covidxray.pipeline import attempt, ordered_map
+    from covidxray.audit.audit import run_audit
+    from covidxray.data.dataset import load_dataset
+    from covidxray.report import results, text
 
     data = load_dataset(args.dataset, secrets.token_bytes(16))
     positive = data.index(args.positive)
-    show(data)
-    found = ordered_map(attempt(lambda path: look(path)[1]), data.paths)
-    clues = list(tqdm(found, desc="reading", unit="image", total=len(data)))
-    data = leave_out(data, {i: c for i, c in enumerate(clues) if isinstance(c, InputError)})
-    clues = [clue for clue in clues if not isinstance(clue, InputError)]
+    cli.show_dataset(data)
+    data, image_statistics = measure_images(data)
     info("fitting baselines...")
-    rng = np.random.default_rng(args.seed)
-    result = audit(data, clues, positive, rng)
-    print(f"\n{format_audit(result)}")
+    audit = run_audit(data, image_statistics, positive, np.random.default_rng(args.seed))
+    print(f"\n{text.format_audit(audit)}")
     if args.json:
-        about = {"dataset": {"name": data.name, "classes": data.classes, "sha256": data.sha256}}
-        with whole_file(args.json) as part:
-            part.write_text(json.dumps(about | {"seed": args.seed} | asdict(result), indent=1))
+        described = {"name": data.name, "classes": data.classes, "sha256": data.sha256}
+        numbers = {"dataset": described, "seed": args.seed, **results.audit_results(audit, None)}
+        with atomic_write(args.json) as unfinished:
+            results.write_json(unfinished, numbers)
     print(f"\n{DISCLAIMER}")
-    if result.alarm and args.fail_on_shortcut:
+    if audit.alarm and args.fail_on_shortcut:
         sys.exit(SHORTCUT)
 
 
+def measure_images(data: "Dataset") -> "tuple[Dataset, list[ImageStatistics]]":
+    """The data set without images that cannot be read, and the statistics of the others."""
+    from tqdm import tqdm
+
+    from covidxray.data.image_statistics import read_with_statistics
+    from covidxray.data.prefetch import attempt, ordered_map
+
+    measured = ordered_map(attempt(lambda path: read_with_statistics(path)[1]), data.paths)
+    found = list(tqdm(measured, desc="reading", unit="image", total=len(data)))
+    unread = {i: error for i, error in enumerate(found) if isinstance(error, InputError)}
+    image_statistics = [measured for measured in found if not isinstance(measured, InputError)]
+    return cli.leave_out_unread(data, unread), image_statistics
+
+
 if __name__ == "__main__":
-    run(main)
+    run_script(main)

@@ -1,143 +1,89 @@
 """Fill a class folder with the COVID-19 X-rays of Cohen's covid-chestxray-dataset."""
 
 import argparse
-import os
-from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-# First: quiet Ctrl-C.
-from covidxray.cli import info, printable, run
+from covidxray import cli
+from covidxray.errors import InputError, printable
+from covidxray.process import run_script
 
-# isort: split
-import numpy as np
-from tqdm import tqdm
-
-from covidxray.errors import InputError
-from covidxray.images import read_image
-from covidxray.manifest import check_ours, fill_folder
-from covidxray.options import existing_folder, make_parser, number
-from covidxray.sources import cohen
+if TYPE_CHECKING:
+    from covidxray.data.manifest import ManifestRow, Selection
 
 
-def parse_arguments() -> argparse.Namespace:
-    parser = make_parser(__doc__)
+def make_parser() -> argparse.ArgumentParser:
+    parser = cli.make_parser(__doc__)
     add = parser.add_argument
-    add("-c", "--covid", required=True, type=existing_folder, help="clone of the repository")
+    add("-c", "--covid", required=True, type=cli.existing_folder, help="clone of the repository")
     add("-o", "--output", required=True, type=Path, help="class folder to fill")
     add("--controls", type=Path, metavar="DIR", help="class folder to fill with other findings")
-    add("--metadata", type=Path, help="another version of the table; None: the clone's own")
+    add("--metadata", type=Path, help="version of metadata.csv to use (default: the clone's)")
     add("--finding", default="COVID-19", help="finding to select")
-    add("--include-mixed", action="store_true", help="take it beside other findings, too")
+    add("--include-mixed", action="store_true", help="inclusion of images with further findings")
     add("--view", default=["PA"], nargs="+", help="views to select, such as PA AP 'AP Supine'")
-    add("--one-per-patient", action="store_true", help="take each patient's first image only")
-    add("--limit", type=number(int, at_least=1), metavar="N", help="a random N images per folder")
-    add("--seed", default=42, type=number(int, at_least=0), help="of --limit")
-    add("--strict", action="store_true", help="make a missing or damaged image an error")
-    return parser.parse_args()
+    add("--one-per-patient", action="store_true", help="only the first image of each patient")
+    limit = "number of images per folder, drawn at random"
+    add("--limit", type=cli.number(int, at_least=1), metavar="N", help=limit)
+    add("--seed", default=42, type=cli.number(int, at_least=0), help="seed of --limit")
+    add("--strict", action="store_true", help="error for a missing, repeated or damaged image")
+    return parser
 
 
 def main() -> None:
-    args = parse_arguments()
+    args = make_parser().parse_args()
+    if args.controls and args.controls.resolve() == args.output.resolve():
+        raise InputError(f"--controls {args.controls}: is also the --output; choose another folder")
+
+    from covidxray.data import cohen
+    from covidxray.data.manifest import check_replaceable, fill_folder
+
     records = cohen.read_metadata(args.metadata or args.covid / "metadata.csv")
-    jobs = [
-        (args.output, cohen.select(records, args.finding, args.view, args.include_mixed)),
-    ]
+    selected = {args.output: cohen.select(records, args.finding, args.view, args.include_mixed)}
     if args.controls:
-        if args.controls.resolve() == args.output.resolve():
-            raise InputError(f"{args.controls}: --controls and --output must be two folders")
-        jobs.append((args.controls, cohen.select_controls(records, args.finding, args.view)))
-    for folder, _ in jobs:
-        check_ours(folder)
-    filled = []
-    for folder, selected in jobs:
-        if not selected:
+        selected[args.controls] = cohen.select_controls(records, args.finding, args.view)
+    for folder in selected:
+        check_replaceable(folder)
+    selections = {}
+    for folder, rows in selected.items():
+        if not rows:
             views = ", ".join(sorted({record.view for record in records if record.view}))
-            raise InputError(
-                f"{args.covid}: no row has this finding and view; the views there are {views}"
-            )
-        filled.append((folder, choose(args, folder, selected)))
-    for folder, (chosen, excluded) in filled:
-        masks = find_masks(args.covid, chosen)
+            reason = f"no X-ray of {folder.name} has this finding and view"
+            raise InputError(f"{args.covid}: {reason}; choose a --view among {views}")
+        selections[folder] = choose(args, folder, rows)
+    for folder, selection in selections.items():
+        masks = cohen.find_masks(args.covid, (row.filename for row, _ in selection.images))
         if masks:
-            print(f"  {len(masks)} masks of lungs beside them")
-        fill_folder(folder, [(record.row(), path) for record, path in chosen], excluded, masks)
+            print(f"  {len(masks)} masks of lungs")
+        fill_folder(folder, selection.images, selection.excluded, masks)
 
 
-def choose(
-    args: argparse.Namespace, folder: Path, selected: Sequence[cohen.Record]
-) -> tuple[list[tuple[cohen.Record, Path]], list[tuple[str, str]]]:
-    """Images to take among the selected rows, and the others' names with the reason of each.
-
-    A summary goes to stdout.
+def choose(args: argparse.Namespace, folder: Path, rows: "list[ManifestRow]") -> "Selection":
+    """Choose images among the selected rows of the table, and print a summary.
 
     Raises:
-        InputError: with --strict, one is not usable; there are fewer than --limit; or none.
+        InputError: there are too few images, or with --strict, one cannot be used.
     """
-    skipped: dict[str, list[str]] = {"missing": [], "repeated": [], "damaged": []}
-    usable: list[tuple[cohen.Record, Path]] = []
-    names: set[str] = set()
-    for record in tqdm(selected, desc=folder.name, unit="image"):
-        path = cohen.locate(args.covid, record)
-        if record.filename.lower() in names:
-            skipped["repeated"].append(record.filename)
-        elif not os.path.isfile(path):  # unlike Path's, false of a name that is too long
-            skipped["missing"].append(record.filename)
-        else:
-            try:
-                read_image(path)
-                usable.append((record, path))
-            except InputError:
-                skipped["damaged"].append(record.filename)
-        names.add(record.filename.lower())
-    candidates = usable
-    if args.one_per_patient:
-        first: dict[str, tuple[cohen.Record, Path]] = {}
-        for record, path in usable:
-            first.setdefault(record.patient_id or record.filename, (record, path))
-        candidates = list(first.values())
-    chosen, available = candidates, len(candidates)
-    if args.limit and args.limit <= available:
-        kept = np.random.default_rng(args.seed).permutation(available)[: args.limit]
-        chosen = [candidates[i] for i in sorted(kept)]
-    patients = len({record.patient_id or record.filename for record, _ in chosen})
-    print(f"{folder}: {len(chosen)} images of {patients} patients, from {len(selected)} rows")
-    for kind, files in skipped.items():
-        if files:
-            print(printable(f"  {len(files)} {kind}: {', '.join(files)}"))
-    problems = skipped["missing"] + skipped["damaged"] + skipped["repeated"]
-    if args.strict and problems:
-        raise InputError(f"{problems[0]}: missing, damaged or repeated; leave out --strict")
-    if not usable or (args.limit and args.limit > available):
-        wanted = args.limit or "some"
-        raise InputError(f"{args.covid}: {wanted} images asked for, but there are {available}")
-    excluded = [(name, kind) for kind, files in skipped.items() for name in files]
-    excluded += left_out(usable, candidates, "another image of the patient")
-    excluded += left_out(candidates, chosen, "not drawn")
-    return chosen, excluded
+    from tqdm import tqdm
 
+    from covidxray.data import cohen
 
-def find_masks(root: Path, chosen: Sequence[tuple[cohen.Record, Path]]) -> dict[str, Path]:
-    """Masks of the chosen images' lungs, by the image's name; one that is damaged is left out."""
-    masks = {}
-    for record, _ in chosen:
-        if path := cohen.locate_mask(root, record):
-            try:
-                read_image(path)
-                masks[record.filename] = path
-            except InputError as error:
-                info(f"{error} (a mask, left out)")
-    return masks
-
-
-def left_out(
-    before: Sequence[tuple[cohen.Record, Path]],
-    after: Sequence[tuple[cohen.Record, Path]],
-    reason: str,
-) -> list[tuple[str, str]]:
-    """The reason why the images of `before` that are not in `after` were left out, by name."""
-    kept = {record.filename for record, _ in after}
-    return [(record.filename, reason) for record, _ in before if record.filename not in kept]
+    bar = tqdm(rows, desc=folder.name, unit="image")
+    selection = cohen.choose(args.covid, bar, args.one_per_patient, args.limit, args.seed)
+    print(f"{folder}: {selection}, from {len(rows)} rows")
+    unusable = [(reason, name) for name, reason in selection.excluded if reason in cohen.UNUSABLE]
+    for kind in cohen.UNUSABLE:
+        if names := [name for reason, name in unusable if reason == kind]:
+            print(printable(f"  {len(names)} {kind}: {', '.join(names)}"))
+    if args.strict and unusable:
+        reason, name = unusable[0]
+        raise InputError(f"{name}: is {reason}; restore the image or leave out --strict")
+    if len(selection.images) < (args.limit or 1):
+        wanted, found = args.limit or "some", len(selection.images)
+        reason = f"{wanted} images asked for, but there are {found}"
+        raise InputError(f"{args.covid}: {reason}; choose another --limit, --finding or --view")
+    return selection
 
 
 if __name__ == "__main__":
-    run(main)
+    run_script(main)

@@ -1,149 +1,89 @@
-"""Score a saved model on labelled images from elsewhere; one class alone will do."""
+"""Score a saved model on labelled images from elsewhere; images of one class are enough."""
 
 import argparse
-from dataclasses import asdict
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from covidxray import cli
-from covidxray.cli import DISCLAIMER, info, quiet_backend
-from covidxray.errors import InputError
-from covidxray.files import check_outputs, naming, whole_files
-from covidxray.options import (
-    add_cache,
-    add_engine,
-    existing_folder,
-    make_parser,
-    number,
-    open_cache,
-    open_engine,
-)
+from covidxray import DISCLAIMER, cli
+from covidxray.files import atomic_writes, check_outputs
+from covidxray.process import info, quiet_backend, run_script
+
+if TYPE_CHECKING:
+    from covidxray.pipeline.runs import ExternalRun
 
 
-def parse_arguments() -> argparse.Namespace:
-    parser = make_parser(__doc__)
+def make_parser() -> argparse.ArgumentParser:
+    parser = cli.make_parser(__doc__)
     add = parser.add_argument
-    add("-m", "--model", required=True, type=Path, help="model that train_covid19.py wrote")
-    folder = "folder of class folders, named as the model's classes; not all need be there"
-    add("-d", "--dataset", required=True, type=existing_folder, help=folder)
-    add("--json", type=Path, metavar="FILE", help="every number, as JSON; None: do not write it")
-    add("--report", type=Path, help="HTML report to write, one file; None: do not")
-    add("--seed", default=42, type=number(int, at_least=0), help="of the resampled intervals")
-    add_cache(parser)
-    add_engine(parser)
-    return parser.parse_args()
+    add("-m", "--model", required=True, type=Path, help="model file that train_covid19.py wrote")
+    add(
+        "-d",
+        "--dataset",
+        required=True,
+        type=cli.existing_folder,
+        help="folder of class folders, named as the model's classes; some may be missing",
+    )
+    add("--json", type=Path, metavar="FILE", help="JSON file to write, with every number")
+    add("--report", type=Path, metavar="FILE", help="HTML report to write, in one file")
+    seed = cli.number(int, at_least=0)
+    add("--seed", default=42, type=seed, help="seed of the resampled intervals and of the audit")
+    cli.add_cache_options(parser)
+    cli.add_engine_options(parser)
+    return parser
 
 
 def main() -> None:
-    args = parse_arguments()
+    args = make_parser().parse_args()
     check_outputs(args.json, args.report, needed=[args.model])
 
-    engine = open_engine(args, args.dataset)
-    info("loading model...")
-    import numpy as np
     from tqdm import tqdm
 
-    from covidxray.audit import audit
-    from covidxray.dataset import load_dataset
-    from covidxray.validation import describe, format_validation, validate
-    from covidxray.where import NAMES, compare_pools, format_where
+    from covidxray.data.dataset import load_dataset
+    from covidxray.pipeline.engines import open_engine
+    from covidxray.report import text
 
+    engine = open_engine(args.engine, args.ray_address, [args.dataset])
+    info("loading model...")
     with quiet_backend():
-        from covidxray import summary
-        from covidxray.classifier import Classifier
+        from covidxray.model.cache import open_cache
+        from covidxray.model.predictor import Predictor
+        from covidxray.pipeline import external
 
-        classifier = Classifier(args.model, open_cache(args))
-    about, positive = classifier.about, classifier.positive
-    salt, known = bytes.fromhex(about.salt), about.classes
-    data = load_dataset(args.dataset, salt, classes=known, look_at=engine.look_at)
-    cli.show(data)
-    print(f"model: {args.model}, {about.card['data set']}")
-    for name in data.without_manifest:
-        info(f"{name} has no manifest.csv: each image is taken for a patient of its own")
-    if data.synthetic != about.synthetic:
+        predictor = Predictor(args.model, open_cache(args.cache, args.engine))
+    metadata = predictor.metadata
+    data = load_dataset(
+        args.dataset,
+        bytes.fromhex(metadata.salt),
+        classes=metadata.classes,
+        inspect_files=engine.inspect_files,
+    )
+    cli.show_dataset(data)
+    print(f"model: {args.model}, {metadata.card['data set']}")
+    if data.synthetic != metadata.synthetic:
         print("A model of drawings on real images, or the reverse: the numbers say nothing.")
 
-    clues = []
-    judged = engine.judge(classifier, data.paths, clues)
-    judged = tqdm(judged, total=len(data), desc="VGG16", unit="image")
-    probabilities, pairs, warnings, unread = [], [], [], {}
-    scores = {pool: [] for pool in NAMES}
-    gallery = summary.Gallery(about.classes, positive)
-    for i, prediction in enumerate(judged):
-        if isinstance(prediction, InputError):
-            unread[i] = prediction
-            continue
-        probabilities.append(prediction.probabilities)
-        warnings.append(prediction.warning)
-        pairs.append(prediction.found)
-        for pool, score in prediction.scores.items():
-            scores[pool].append(score)
-        gallery.add(data.names([i])[0], data.labels[i], prediction)
-    data = cli.leave_out(data, unread)
-    probabilities, pairs = np.array(probabilities), np.array(pairs)
-    scores = {pool: np.array(score) for pool, score in scores.items()}
-
-    hashes = np.array([clue.hash for clue in clues])
-    seen = about.trained_images(data, hashes)
-    known = about.trained_patients(data)
-    if seen.any() or known.any():
-        others = int((known & ~seen).sum())
-        print(
-            f"TRAINED ON: {seen.sum()} of these images were trained on, and {others} more are of\n"
-            "patients trained on. The numbers are too good by them; see the subgroups."
-        )
-    loaded = data
-    data, copies = loaded.merge(hashes)
-    flagged = sum(map(bool, warnings))
-    print(f"unlike the training images: {flagged} of {len(data)}")
-
-    rng = np.random.default_rng(args.seed)
-    parts = describe(data.rows, seen | known)
-    scoring = data.classes, positive, about.threshold, data.groups, parts, rng
-    result = validate(data.labels, probabilities, *scoring)
-    print(f"\nat the stored threshold, {about.threshold:.3f}:\n")
-    print(format_validation(result, data.classes))
-    shortcuts, sentence, where, pools = None, "", None, []
-    if result.auc:
-        is_positive = data.labels == positive
-        where = compare_pools(is_positive, scores, data.groups, pairs)
-        pools = [summary.Scored(name, is_positive, scores[pool]) for pool, name in NAMES.items()]
-        print(f"\n{format_where(where)}\n")
-        try:
-            audit_rng = np.random.default_rng(args.seed)
-            shortcuts = audit(loaded, clues, positive, audit_rng, where)
-            sentence = summary.compare("", result.auc, shortcuts)
-            print(summary.format_shortcut(shortcuts, sentence))
-        except InputError as error:
-            print(where.sentence)
-            info(f"shortcuts are not looked for: {error}")
-
-    results = {
-        "dataset": summary.describe_data(data) | {"copies_across_patients": copies},
-        "model": {"file": args.model.name, **summary.model_card(about)},
-        "trained_on": {"images": seen.sum(), "of_patients": known.sum()},
-        "unlike_the_training_images": flagged,
-        "heat_in_centre": gallery.centre,
-        "heat_in_lungs": gallery.inside,
-        "pairs_of_lungs": pairs.sum(),
-        "where": where and asdict(where),
-        **asdict(result),
-        "shortcuts": shortcuts and asdict(shortcuts),
-        "versions": summary.versions(),
-    }
-    with whole_files() as begin:
-        if args.json:
-            with naming(args.json):
-                summary.write_json(begin(args.json), results)
-        if args.report:
-            from covidxray import report
-
-            content = summary.validation_report(
-                data, positive, probabilities, result, gallery, about, shortcuts, sentence, pools
-            )
-            with naming(args.report):
-                report.write_report(begin(args.report), content)
+    found = engine.predict_files(predictor, data.paths, with_statistics=True)
+    found = tqdm(found, total=len(data), desc="VGG16", unit="image")
+    predictions, unread = external.collect_predictions(found, data, predictor.positive)
+    data = cli.leave_out_unread(data, unread)
+    run = external.evaluate_predictions(predictor, data, predictions, args.seed)
+    print(text.format_external_run(run))
+    save_outputs(run, args.json, args.report)
     print(f"\n{DISCLAIMER}")
 
 
+def save_outputs(run: "ExternalRun", json: Path | None, report: Path | None) -> None:
+    """Write the outputs that are asked for: all of them, or none if one cannot be written."""
+    from covidxray.report import html, results
+
+    with atomic_writes() as output:
+        if json:
+            with output(json) as path:
+                results.write_json(path, results.external_results(run))
+        if report:
+            with output(report) as path:
+                html.write_report(path, html.external_content(run))
+
+
 if __name__ == "__main__":
-    cli.run(main)
+    run_script(main)

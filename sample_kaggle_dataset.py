@@ -3,56 +3,53 @@
 import argparse
 from pathlib import Path
 
-# First: quiet Ctrl-C.
-from covidxray.cli import printable, run
-
-# isort: split
-import numpy as np
-
-from covidxray.manifest import check_ours, fill_folder
-from covidxray.options import existing_folder, make_parser, number
-from covidxray.sources import kaggle
+from covidxray import cli
+from covidxray.errors import printable
+from covidxray.process import run_script
 
 
-def parse_arguments() -> argparse.Namespace:
-    parser = make_parser(__doc__)
+def make_parser() -> argparse.ArgumentParser:
+    parser = cli.make_parser(__doc__)
     add = parser.add_argument
-    add("-k", "--kaggle", required=True, type=existing_folder, help="the unzipped chest_xray")
+    add(
+        "-k", "--kaggle", required=True, type=cli.existing_folder, help="unzipped chest_xray folder"
+    )
     add("-o", "--output", required=True, type=Path, help="class folder to fill")
-    add("-s", "--sample", default=25, type=number(int, at_least=1), help="images to sample")
-    add("--split", default=["train"], nargs="+", choices=kaggle.SPLITS, help="where from")
-    add("--all-per-patient", action="store_true", help="allow several images of one patient")
-    add("--seed", default=42, type=number(int, at_least=0), help="of the sampling")
-    return parser.parse_args()
+    add("-s", "--sample", default=25, type=cli.number(int, at_least=1), help="images to sample")
+    splits = ("train", "test", "val")
+    add("--split", default=["train"], nargs="+", choices=splits, help="splits to sample from")
+    add("--all-per-patient", action="store_true", help="permission for several images per patient")
+    add("--seed", default=42, type=cli.number(int, at_least=0), help="seed of the sampling")
+    return parser
 
 
 def main() -> None:
-    args = parse_arguments()
-    check_ours(args.output)
+    args = make_parser().parse_args()
+
+    import numpy as np
+
+    from covidxray.data import kaggle
+    from covidxray.data.manifest import check_replaceable, fill_folder
+
+    check_replaceable(args.output)
     root = kaggle.find_root(args.kaggle)
     normal, pneumonia = kaggle.list_normal(root, args.split)
     if pneumonia:
         names = ", ".join(path.name for path in pneumonia)
-        said = f"{len(pneumonia)} pneumonia images in the NORMAL folder, left out: {names}"
-        print(printable(said))
+        left_out = f"{len(pneumonia)} pneumonia images in the NORMAL folder, left out: {names}"
+        print(printable(left_out))
+    one_per_patient = not args.all_per_patient
     rng = np.random.default_rng(args.seed)
-    taken, copies, damaged = kaggle.sample(normal, args.sample, rng, not args.all_per_patient)
-    for path in copies:
-        place = printable(str(path.relative_to(root)))
-        print(f"{place}: the same picture was taken already, left out")
-    for error in damaged.values():
+    drawn = kaggle.sample(normal, args.sample, rng, one_per_patient)
+    for path in drawn.copies:
+        name = printable(str(path.relative_to(root)))
+        print(f"{name}: the same picture was taken already, left out")
+    for error in drawn.damaged.values():
         print(printable(f"left out: {error}"))
-    reasons = dict.fromkeys(pneumonia, "pneumonia by its name")
-    reasons |= dict.fromkeys(copies, "copy of another image") | dict.fromkeys(damaged, "damaged")
-    patients = {kaggle.patient_of(path) for path in taken}
-    for path in sorted(set(normal) - {*taken, *reasons}):
-        seen = kaggle.patient_of(path) in patients and not args.all_per_patient
-        reasons[path] = "another image of the patient" if seen else "not drawn"
-    excluded = [(path.name, reason) for path, reason in reasons.items()]
-    fill_folder(args.output, [(kaggle.row(root, path), path) for path in taken], excluded)
-    counts = f"{len(taken)} images of {len(patients)} patients"
-    print(f"{args.output}: {counts}, from {len(normal)} normal")
+    selection = kaggle.make_selection(root, normal, pneumonia, drawn, one_per_patient)
+    fill_folder(args.output, selection.images, selection.excluded)
+    print(f"{args.output}: {selection}, from {len(normal)} normal")
 
 
 if __name__ == "__main__":
-    run(main)
+    run_script(main)

@@ -1,133 +1,119 @@
-"""Train a COVID-19 X-ray classifier on class folders and say how far it can be believed."""
+"""Train a COVID-19 X-ray classifier and report how far its scores can be trusted."""
 
 import secrets
-from pathlib import Path
+from typing import TYPE_CHECKING
 
-from covidxray import cli
-from covidxray.cli import DISCLAIMER, info, quiet_backend
-from covidxray.errors import InputError
-from covidxray.files import check_outputs, naming, whole_files
-from covidxray.options import open_cache, open_engine, parse_training
+from covidxray import DISCLAIMER, DRAWINGS, cli, training_options
+from covidxray.files import atomic_writes
+from covidxray.process import info, quiet_backend, run_script
 
-PLOTS = (".png", ".pdf", ".svg", ".jpg")
+if TYPE_CHECKING:
+    from covidxray.pipeline.runs import TrainingRun
+    from covidxray.pipeline.saving import PredictFiles
+    from covidxray.pipeline.training import TrainingInputs
 
 
 def main() -> None:
-    args = parse_training(__doc__)
-    if args.cache_info:
-        from covidxray.cache import Cache
+    config = training_options.read_config(training_options.make_parser(__doc__).parse_args())
 
-        print(Cache(args.cache))
-        return
-    outputs = args.plot, args.model, args.metrics, args.report
-    check_outputs(*outputs, needed=[Path(args.weights)])
-    if args.model.suffix != ".keras":
-        raise InputError(f"{args.model}: is no name of a model; it must end in .keras")
-    if args.plot.suffix.lower() not in PLOTS:
-        raise InputError(f"{args.plot}: is no name of a plot; it must end in {' or '.join(PLOTS)}")
-    if args.sensitivity and args.repeats == 0:
-        raise InputError("--sensitivity: comes from the cross-validation; leave out --repeats 0")
+    from covidxray.data.dataset import load_dataset
+    from covidxray.evaluation import splits
+    from covidxray.model.weights import load_weights
+    from covidxray.pipeline.engines import open_engine
 
-    engine = open_engine(args, args.dataset, *(folder for _, folder in args.add))
+    engine = open_engine(config.engine, config.ray_address, config.folders, config.features)
     info("loading images...")
-    import numpy as np
-
-    from covidxray import splits
-    from covidxray.audit import audit
-    from covidxray.dataset import load_dataset
-    from covidxray.weights import load_weights
-
     salt = secrets.token_bytes(16)
-    data = load_dataset(args.dataset, salt, added=args.add, look_at=engine.look_at)
-    positive = data.index(args.positive)
-    cli.show(data)
-    for name in data.without_manifest:
-        info(f"{name} has no manifest.csv: each image is taken for a patient of its own")
-    if args.repeats is None:
-        args.repeats = splits.usual_repeats(len(data))
-    needed = args.folds if args.repeats else 2
-    splits.check_patients(data.labels, data.groups, data.classes, needed)
+    data = load_dataset(config.dataset, salt, added=config.add, inspect_files=engine.inspect_files)
+    data.index(config.positive)  # fails if there is no such class
+    cli.show_dataset(data)
+    config = config.with_defaults(repeats=splits.default_repeats(len(data)))
+    splits.check_patients(data.labels, data.groups, data.classes, config.patients_needed)
 
     info("loading VGG16...")
-    weights = load_weights(args.weights)
+    weights = load_weights(config.weights)
     with quiet_backend():
-        from covidxray import head, plots, summary, training
-        from covidxray.backbone import RECIPES, build_backbone, resolve_precision
-        from covidxray.features import Kept, depends_on
-        from covidxray.lungs import load_segmenter
+        from covidxray.model.network import build_network
+        from covidxray.pipeline import training
 
-        recipe, precision = RECIPES[args.recipe], resolve_precision(args.precision)
-        backbone = build_backbone(weights, recipe, precision)
+        network = build_network(config.recipe, weights, config.precision)
     if data.synthetic:
-        print(summary.DRAWINGS)
-
-    # One stream for each purpose: changing one option leaves the others' random numbers alone.
-    view_rng, fit_rng, all_rng, familiar_rng = np.random.default_rng(args.seed).spawn(4)
-    turned = {"views": args.views, "rotation": args.rotation, "rng": view_rng}
-    segmenter = load_segmenter()
-    if cache := open_cache(args):
-        depends = depends_on(weights, recipe, segmenter, precision)
-        turned["kept"] = Kept(cache, [row.sha256 for row in data.rows], depends)
-    features = engine.extract(backbone, recipe, segmenter, data, **turned)
-    data = cli.leave_out(data, features.unread)
-    views = features.views[args.pool]
-    if dice := training.check_lungs(data, features):
-        print(f"lungs found, against masks that came with the images: Dice {dice}")
-    loaded, (data, copies) = data, data.merge(features.hashes)
-    if copies:
-        info(f"{copies} images are copies across patients: each is kept on one side of a split")
-    splits.check_patients(data.labels, data.groups, data.classes, needed)
-
-    info("training head...")
-    args.batch_size = args.batch_size or head.usual_batch(len(data))
-    options = head.options_for(
-        recipe, args.units, args.dropout, args.epochs, args.batch_size, args.lr
+        print(DRAWINGS)
+    streams = training.RandomStreams.from_seed(config.seed)
+    features = training.extract_features(
+        config, network, data, engine.extract, streams.augmentation
     )
-    once = training.fit_once(data, views, positive, options, args.test_size, fit_rng)
-    print(training.format_once(once))
-    repeated = None
-    if args.repeats:
-        info(f"cross-validating: {args.folds} folds, {args.repeats} times...")
-        folds = args.folds, args.repeats
-        scoring = args.pool, positive, options, *folds, fit_rng
-        repeated = training.fit_repeatedly(data, features, *scoring)
-        print(training.format_repeated(repeated))
-    threshold = 0.5
-    if repeated and args.sensitivity:
-        threshold, specificity = repeated.threshold_for(args.sensitivity)
-        print(f"stored threshold: {threshold:.4f}, where cv specificity is {specificity:.4f}")
+    data = cli.leave_out_unread(data, features.unread)
 
-    info("looking for shortcuts...")
-    audit_rng, where = np.random.default_rng(args.seed), repeated and repeated.where
-    shortcuts = audit(loaded, features.clues, positive, audit_rng, where)
-    sentence = summary.compare("cross-validated ", repeated and repeated.scores.auc, shortcuts)
-    print(summary.format_shortcut(shortcuts, sentence))
-
-    info("saving plot, model and metrics...")
-    found = training.Run(
-        data, copies, positive, once, repeated, threshold, shortcuts, sentence, dice
-    )
-    if precision != "float32":
-        backbone = build_backbone(weights, recipe)
-    made_of = training.Made(
-        args.recipe, args.pool, weights.name, segmenter, options, args.fit_all, salt
-    )
-    depends = {"weights": {"name": weights.name, "sha256": weights.sha256}, "precision": precision}
-    with whole_files() as begin:
-        note = summary.DRAWINGS if data.synthetic else "Validation: the held-out images."
-        with naming(args.plot):
-            plots.plot_history(once.heads.history, str(data), note, begin(args.plot))
-        with naming(args.model):
-            model = begin(args.model)
-            training.save(found, made_of, model, backbone, features, all_rng, familiar_rng)
-        numbers = training.results(found, vars(args), depends)
-        with naming(args.metrics):
-            summary.write_json(begin(args.metrics), numbers)
-        if args.report:
-            with naming(args.report):
-                training.write_report(begin(args.report), found, model, engine)
+    inputs = training.prepare_inputs(config, data, features, network, streams, salt)
+    run = train(inputs)
+    save_outputs(run, inputs, engine.predict_files)
     print(f"\n{DISCLAIMER}")
 
 
+def train(inputs: "TrainingInputs") -> "TrainingRun":
+    """Train and evaluate heads on the features, look for shortcuts, and print what is found."""
+    from covidxray.audit.audit import run_audit
+    from covidxray.pipeline import training
+    from covidxray.pipeline.runs import TrainingRun
+    from covidxray.report import text
+
+    config, data, features = inputs.config, inputs.data, inputs.features
+    streams, network = inputs.streams, inputs.network
+    if lung_dice := training.compare_with_lung_masks(data, features):
+        print(f"lungs found, against masks that came with the images: Dice {lung_dice}")
+
+    info("training head...")
+    holdout = training.run_holdout(config, data, features, streams.fits)
+    print(text.format_holdout(holdout, data.classes))
+    cross_validation = training.run_cross_validation(config, data, features, streams.fits)
+    if cross_validation:
+        print(text.format_cross_validation(cross_validation))
+    threshold, specificity = training.choose_threshold(config, cross_validation)
+    if specificity is not None:
+        print(f"stored threshold: {threshold:.4f}, where cv specificity is {specificity:.4f}")
+
+    info("looking for shortcuts...")
+    positive = data.index(config.positive)
+    audit = run_audit(inputs.loaded, features.image_statistics, positive, streams.audit)
+    run = TrainingRun(
+        config=config,
+        data=data,
+        copies=inputs.copies,
+        positive=positive,
+        holdout=holdout,
+        cross_validation=cross_validation,
+        threshold=threshold,
+        audit=audit,
+        lung_dice=lung_dice,
+        weights=(network.weights.name, network.weights.sha256),
+        precision=network.precision,
+    )
+    print(text.format_shortcut(audit, text.training_sentence(run), run.regions))
+    return run
+
+
+def save_outputs(
+    run: "TrainingRun", inputs: "TrainingInputs", predict_files: "PredictFiles"
+) -> None:
+    """Write plot, model, metrics and report: all of them, or none if one cannot be written."""
+    from covidxray.pipeline import saving
+    from covidxray.report import html, plots, results, text
+
+    info("saving plot, model and metrics...")
+    with atomic_writes() as output:
+        with output(run.config.plot) as path:
+            note = DRAWINGS if run.data.synthetic else "Validation: the held-out images."
+            plots.plot_history(run.holdout.heads.history, str(run.data), note, path)
+        with output(run.config.model) as model:
+            saving.save_trained_model(model, run, inputs, result=text.training_sentence(run))
+        with output(run.config.metrics) as path:
+            results.write_json(path, results.training_results(run))
+        if run.config.report:
+            with output(run.config.report) as path:
+                metadata, gallery = saving.explain_holdout(run, model, predict_files)
+                html.write_report(path, html.training_content(run, metadata, gallery))
+
+
 if __name__ == "__main__":
-    cli.run(main)
+    run_script(main)

@@ -1,8 +1,8 @@
-"""How far apart are the perceptual hashes of one picture at two sizes, and of two patients?
+"""Measure the distance of perceptual hashes between copies of one image and between images.
 
     PYTHONPATH=. python benchmarks/duplicate_distance.py FOLDER [FOLDER ...]
 
-`images.DUPLICATE_BITS` was chosen between the two.
+`duplicates.DUPLICATE_BITS` lies between the two kinds of distances.
 """
 
 import argparse
@@ -13,7 +13,9 @@ import numpy as np
 from PIL import Image
 from tqdm import tqdm
 
-from covidxray.images import EXTENSIONS, hash_distance, perceptual_hash, read_image
+from covidxray.data.duplicates import hash_distance, near_duplicates, perceptual_hash
+from covidxray.data.folders import EXTENSIONS
+from covidxray.data.images import read_image
 
 
 def main() -> None:
@@ -33,9 +35,9 @@ def main() -> None:
     same = hash_distance(hashes, np.array(smaller))
     print(f"{len(paths)} images")
     print(f"the same at 300x280, JPEG quality 60: median {np.median(same):.0f}, max {same.max()}")
-    rows, columns = np.triu_indices(len(hashes), 1)
+    rows, columns = near_duplicates(hashes, bits=256).T  # every pair
     apart = hash_distance(hashes[rows], hashes[columns])
-    order = np.argsort(apart)[:20]
+    order = np.argsort(apart, kind="stable")[:20]
     print("the closest pairs of files:")
     for k in order:
         print(f"{apart[k]:4d}  {paths[rows[k]].name}  {paths[columns[k]].name}")

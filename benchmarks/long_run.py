@@ -1,10 +1,11 @@
-"""Ten thousand images, one in a hundred bad: does it finish, count them, and keep to its memory?
+"""Predict ten thousand images, one in a hundred unreadable; measure time and memory, check tables.
 
     python benchmarks/long_run.py --images 10000
 
-The folder is made as in `speed.py`, and every hundredth image is then spoilt: cut short, empty, a
-text, a DICOM file without pixels, or bytes. Prints what predict_covid19.py said at its end, how
-long it took, and its resident memory over time; fails if a table lacks an image that is whole.
+The folder is made as in `speed.py`. Every hundredth image is then damaged: cut short, empty, a
+text, a DICOM file without pixels, or arbitrary bytes. The benchmark prints the last line of
+predict_covid19.py, its time, and its resident memory in each tenth of the run. It fails if a
+table lacks a readable image.
 """
 
 import argparse
@@ -29,7 +30,7 @@ SPOILT = (
 
 
 def spoil(folder: Path) -> int:
-    """Spoil every hundredth image, in all the ways by turns; how many they are."""
+    """Damage every hundredth image, in each way in turn; return how many were damaged."""
     every = sorted(path for path in folder.rglob("*") if path.is_file())[50::100]
     for i, path in enumerate(every):
         path.write_bytes(SPOILT[i % len(SPOILT)](path.read_bytes()))
@@ -37,7 +38,7 @@ def spoil(folder: Path) -> int:
 
 
 def resident(process: int) -> float:
-    """Resident memory of a running process, in MB; 0 once it has ended."""
+    """Resident memory of a running process, in MB; 0 after its end."""
     try:
         pages = int(Path(f"/proc/{process}/statm").read_text().split()[1])
     except (OSError, IndexError):
@@ -46,7 +47,7 @@ def resident(process: int) -> float:
 
 
 def watch(process: subprocess.Popen) -> list[tuple[float, float]]:
-    """Seconds since the start, and memory, once a second until it ends."""
+    """Seconds since the start and resident memory in MB, once a second until the process ends."""
     began, found = time.perf_counter(), []
     while process.poll() is None:
         found.append((time.perf_counter() - began, resident(process.pid)))
@@ -57,9 +58,9 @@ def watch(process: subprocess.Popen) -> list[tuple[float, float]]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     add = parser.add_argument
-    add("-d", "--dataset", type=Path, default=ROOT / "dataset", help="class folders with JPEGs")
-    add("-m", "--model", type=Path, help="a saved model; None: one is trained on the data set")
-    add("--images", type=int, default=10_000, help="how many")
+    add("-d", "--dataset", type=Path, default=ROOT / "dataset", help="folder of JPEG class folders")
+    add("-m", "--model", type=Path, help="saved model (default: a model trained on the data set)")
+    add("--images", type=int, default=10_000, help="number of images")
     args = parser.parse_args()
     with tempfile.TemporaryDirectory(prefix="long-run-") as name:
         work = Path(name)
@@ -79,7 +80,7 @@ def main() -> None:
         assert len(rows) == len(json.loads((work / "t.json").read_text())) == args.images - bad
         last = (work / "err").read_text().splitlines()[-1]
         print(f"exit code {process.returncode}, {memory[-1][0]:.0f} s; {last}")
-        print(f"{len(rows)} rows in each table, {bad} images were spoilt\n")
+        print(f"{len(rows)} rows in each table, {bad} images were damaged\n")
         print("| part of the run | resident memory, MB, highest and mean |\n| --- | --- |")
         for tenth in range(10):
             part = memory[len(memory) * tenth // 10 : len(memory) * (tenth + 1) // 10]

@@ -1,11 +1,11 @@
-"""How many of a hospital's own normals does a model need, and what do they cost elsewhere?
+"""Measure how normal images of a new hospital in training change false positives and sensitivity.
 
     PYTHONPATH=. python benchmarks/own_normals.py --covid covid-chestxray-dataset \\
         --kaggle chest_xray --nih nih-normal
 
-100 COVID-19 images train beside 50 controls and 50 normals of another source; then 0 to 50 normals
-of the new source are added, as `train_covid19.py --add normal=DIR` does. Threshold 0.5. The tests
-are images not trained on. In brackets: the middle 95 % of draws.
+100 COVID-19 images, 50 controls and 50 normals of another source train. Then 0 to 50 normals of the
+new source are added, as `train_covid19.py --add normal=DIR` does. The threshold is 0.5. The test
+images are not in training. Brackets show the middle 95 % of draws.
 """
 
 import argparse
@@ -15,14 +15,17 @@ from pool import Pool, add_sources, draw_patients, features, read_pool, spread
 from recipes import log_odds
 from sklearn.metrics import roc_auc_score
 
-from covidxray.backbone import RECIPES
-from covidxray.head import fit_heads, options_for
+from covidxray.model.heads import fit_heads, options_for
+from covidxray.model.vgg16 import RECIPES
 
 ADDED = (0, 5, 10, 25, 50)
 
 
 def curve(pool: Pool, views: np.ndarray, new: str, known: str, draws: int, seed: int):
-    """Per number added: false positives there, sensitivity, AUC against controls; (draws, 3)."""
+    """For each number of added images (draws, 3): false-positive rate, sensitivity, AUC.
+
+    The false-positive rate is that of the new source. The AUC is that of COVID-19 against controls.
+    """
     labels = (pool.kind == "covid").astype(int)
     jobs = []
     for draw in range(draws):
@@ -31,11 +34,11 @@ def curve(pool: Pool, views: np.ndarray, new: str, known: str, draws: int, seed:
         base = np.concatenate([draw_patients(pool, kind, n, rng) for kind, n in kinds])
         own = draw_patients(pool, new, max(ADDED), rng)
         jobs += [np.concatenate([base, own[:n]]) for n in ADDED]
-    options = options_for(RECIPES["portable"], None, None, 25, 8, None)
+    options = options_for(RECIPES["portable"])
     heads = fit_heads(views, labels, jobs, options, np.random.default_rng(seed))
     found = {n: [] for n in ADDED}
     for fit in range(len(jobs)):
-        # The same images test every step of one draw: those that no step trains on.
+        # Every step of a draw is tested on the same images, which no step trains on.
         used = jobs[fit // len(ADDED) * len(ADDED) + len(ADDED) - 1]
         unseen = {
             kind: pool.of(kind)[~np.isin(pool.groups[pool.of(kind)], pool.groups[used])]

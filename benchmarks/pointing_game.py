@@ -1,10 +1,10 @@
-"""Do the heat maps point at what the drawings' disease is?
+"""Measure how often the maximum of a heat map lies on a lesion of a drawing.
 
     PYTHONPATH=. python benchmarks/pointing_game.py --model covid19.keras [--drawings 100]
 
-The pointing game (Zhang et al. 2016): on fresh diseased drawings, whose lesions are known to the
-pixel, does the maximum of the heat lie on a lesion, or within 15 pixels of one? Train the model on
-the demo set first: `python train_covid19.py -d dataset`.
+This is the pointing game (Zhang et al. 2016) on new drawings with disease, whose lesions are known
+for each pixel. A heat map hits if its maximum lies on a lesion, or within 15 pixels of one. Train
+the model on the demo set first: `python train_covid19.py -d dataset`.
 """
 
 import argparse
@@ -13,13 +13,13 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from covidxray.classifier import Classifier
-from covidxray.gradcam import central_share
-from covidxray.images import SIZE
-from covidxray.metrics import share
-from covidxray.phantom import DEMO_SEVERITY, draw_phantom
+from covidxray.data.images import SIZE
+from covidxray.data.lung_masks import heat_in_centre
+from covidxray.demo.phantom import DEMO_SEVERITY, draw_phantom
+from covidxray.evaluation.intervals import share
+from covidxray.model.predictor import Predictor
 
-TOLERANCE = 15  # pixels, as in the paper and on pictures of its size
+TOLERANCE = 15  # pixels, as in the paper, whose images have a similar size
 
 
 def main() -> None:
@@ -28,7 +28,7 @@ def main() -> None:
     parser.add_argument("--drawings", default=100, type=int)
     parser.add_argument("--seed", default=2020, type=int)
     args = parser.parse_args()
-    classifier = Classifier(args.model)
+    classifier = Predictor(args.model)
     rng = np.random.default_rng(args.seed)
     phantoms = [
         draw_phantom(rng, size=SIZE, severity=rng.uniform(*DEMO_SEVERITY))
@@ -37,7 +37,7 @@ def main() -> None:
     images = (np.repeat(phantom.image[..., None], 3, axis=2) for phantom in phantoms)
     disc = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (2 * TOLERANCE + 1,) * 2)
 
-    # A row a drawing: hits, and the chance of a point anywhere and of a point in the lungs to hit.
+    # One row per drawing: hit, and chance of a random point in the image or in the lungs to hit.
     rows, shares = [], []
     for phantom, prediction in zip(phantoms, classifier.predict(images), strict=True):
         if prediction.label != classifier.positive or not prediction.heat.any():
@@ -48,12 +48,12 @@ def main() -> None:
         rows.append([(m[place], m.mean(), m[lungs].mean()) for m in (*masks, lungs)])
         heat = prediction.heat / prediction.heat.sum()
         inside = heat[phantom.lesions].sum(), heat[lungs].sum()
-        shares.append((central_share(heat), *inside))
+        shares.append((heat_in_centre(heat), *inside))
     if not rows:
-        raise SystemExit("no drawing is called diseased")
+        raise SystemExit("no drawing is classified as diseased")
     hit, anywhere, in_lungs = np.moveaxis(np.array(rows, float), 2, 0)  # (n, 3) each
-    called = f"{len(rows)} of {args.drawings} drawings are called {classifier.about.positive}"
-    print(f"{called}; only these are played")
+    called = f"{len(rows)} of {args.drawings} drawings"
+    print(f"{called} are classified as {classifier.metadata.positive}; only these are counted")
     names = ("on a lesion", f"within {TOLERANCE} pixels of a lesion", "in a lung")
     for k, name in enumerate(names):
         print(f"\nhottest point {name}: {share(hit[:, k] > 0, np.arange(len(hit)))}")

@@ -1,7 +1,7 @@
-"""Every image of the four sources that the benchmarks draw from, and its features.
+"""Read all images of the sources that the benchmarks use, and compute their features.
 
-Not a benchmark itself. `add_sources` adds the sources' options to a parser, `read_pool` reads what
-they name; `--cache FILE` keeps features between runs.
+This module is not a benchmark. `add_sources` adds options to a parser, `read_pool` reads the images
+that they name, and `--cache DIR` keeps features between runs.
 """
 
 import argparse
@@ -14,15 +14,16 @@ import keras
 import numpy as np
 from tqdm import tqdm
 
-from covidxray import lungs
-from covidxray.backbone import RECIPES, Recipe, build_backbone, resolve_precision
-from covidxray.clues import Clue, measure
-from covidxray.features import in_batches, rotate
-from covidxray.images import list_images, perceptual_hash, read_image
-from covidxray.manifest import Row
-from covidxray.sources import cohen, kaggle
-from covidxray.splits import merge_duplicates
-from covidxray.weights import load_weights
+from covidxray.data import cohen, kaggle
+from covidxray.data.duplicates import merge_groups_with_copies, perceptual_hash
+from covidxray.data.folders import list_images
+from covidxray.data.image_statistics import ImageStatistics, read_with_statistics
+from covidxray.data.images import read_image
+from covidxray.data.manifest import ManifestRow
+from covidxray.model import lungs
+from covidxray.model.features import rotate
+from covidxray.model.vgg16 import RECIPES, Recipe, build_backbone, forward, resolve_precision
+from covidxray.model.weights import load_weights
 
 LAYERS = ("block3_pool", "block4_pool", "block4_conv3", "last_convolution", "block5_pool")
 POWERS = (1, 2, 3, 4, 6)
@@ -30,41 +31,48 @@ POWERS = (1, 2, 3, 4, 6)
 
 @dataclass(frozen=True)
 class Pool:
-    """N images: `kind` is covid, control, normal, pneumonia (Kaggle's train), nih, tutorial (its
-    own normals) or other (Cohen's other views and CT); `groups` (N,) patients, copies merged;
-    `places` where each was taken (Cohen's location, else the site it was published on)."""
+    """N images of all sources.
+
+    Attributes:
+        paths, rows: their files, and manifest rows.
+        kind: (N,) covid, control, normal, pneumonia (Kaggle's train), nih, tutorial (the tutorial's
+            own normals) or other (Cohen's other views and CT).
+        groups: (N,) numbers of patients; patients who share an image have one number.
+        places: (N,) Cohen's location, or the web site of the publication if it is empty.
+        pixels: (N, 224, 224, 3) uint8.
+    """
 
     paths: list[Path]
-    rows: list[Row]
+    rows: list[ManifestRow]
     kind: np.ndarray
     groups: np.ndarray
     places: np.ndarray
     pixels: np.ndarray
 
     def of(self, *kinds: str) -> np.ndarray:
-        """Indices of these kinds."""
+        """Indices of the images of these kinds."""
         return np.flatnonzero(np.isin(self.kind, kinds))
 
-    def clues(self) -> list[Clue]:
+    def image_statistics(self) -> list[ImageStatistics]:
         """What the audit measures of each image."""
-        return [measure(path, image) for path, image in zip(self.paths, self.pixels, strict=True)]
+        return [read_with_statistics(path)[1] for path in self.paths]
 
 
 def add_sources(parser: argparse.ArgumentParser) -> None:
-    """Options for the four sources."""
+    """Add the options that name the sources to a parser."""
     add = parser.add_argument
     add("--covid", required=True, type=Path, help="clone of Cohen's repository")
     add("--kaggle", required=True, type=Path, help="the Kaggle set, chest_xray")
     add("--nih", required=True, type=Path, help="folder of NIH adults without finding")
     add("--tutorial", type=Path, help="the tutorial's own dataset/normal")
-    add("--cache", type=Path, help="folder to keep features in; None: compute them again")
+    add("--cache", type=Path, help="folder that keeps features (default: keep none)")
     add("--draws", default=20, type=int)
     add("--seed", default=0, type=int)
 
 
 def read_pool(args: argparse.Namespace) -> Pool:
     """Read every image of the sources."""
-    found: dict[Path, tuple[str, Row, str]] = {}
+    found: dict[Path, tuple[str, ManifestRow, str]] = {}
     records = cohen.read_metadata(args.covid / "metadata.csv")
     kinds = [(cohen.select(records, "COVID-19", ["PA"]), "covid")]
     kinds += [(cohen.select_controls(records, "COVID-19", ["PA"]), "control"), (records, "other")]
@@ -78,16 +86,22 @@ def read_pool(args: argparse.Namespace) -> Pool:
         found[path] = ("normal", kaggle.row(args.kaggle, path), kaggle.SOURCE)
     for path in list_images(args.kaggle / "train" / "PNEUMONIA"):
         patient = path.name.split("_")[0]
-        found[path] = ("pneumonia", Row(path.name, kaggle.SOURCE, "", patient), kaggle.SOURCE)
+        found[path] = (
+            "pneumonia",
+            ManifestRow(path.name, kaggle.SOURCE, "", patient),
+            kaggle.SOURCE,
+        )
     for path in list_images(args.nih):
-        found[path] = ("nih", Row(path.name, "nih", "", path.name.split("_")[0]), "nih")
+        found[path] = ("nih", ManifestRow(path.name, "nih", "", path.name.split("_")[0]), "nih")
     for path in list_images(args.tutorial) if args.tutorial else []:
-        found[path] = ("tutorial", Row(path.name, "tutorial", "", path.name), kaggle.SOURCE)
+        found[path] = ("tutorial", ManifestRow(path.name, "tutorial", "", path.name), kaggle.SOURCE)
     pixels = np.stack([read_image(path) for path in tqdm(found, desc="reading")])
     rows = [row for _, row, _ in found.values()]
     keys = [f"{row.source}\0{row.patient_id or row.filename}" for row in rows]
     groups = np.unique(keys, return_inverse=True)[1]
-    groups, _ = merge_duplicates(groups, np.stack([perceptual_hash(image) for image in pixels]))
+    groups, _ = merge_groups_with_copies(
+        groups, np.stack([perceptual_hash(image) for image in pixels])
+    )
     kind = np.array([kind for kind, _, _ in found.values()])
     places = np.array([place for _, _, place in found.values()])
     return Pool(list(found), rows, kind, groups, places, pixels)
@@ -99,8 +113,11 @@ def features(
     name: str,
     change: Callable[[np.ndarray], np.ndarray] = lambda image: image,
 ) -> dict[tuple[str, int | str], np.ndarray]:
-    """Features (N, D) of every layer in LAYERS, by generalised mean of each power in POWERS, by the
-    maximum and by the standard deviation; of images changed by `change`, which has a `name`."""
+    """Features (N, D) of every layer in LAYERS and every pooling.
+
+    The poolings are the generalised mean of each power in POWERS, the maximum ("max") and the
+    standard deviation ("std"). `change`, which has a `name`, is applied to each image first.
+    """
     cached = args.cache / f"{name}.npz" if args.cache else None
     if cached and cached.exists():
         stored = np.load(cached)
@@ -114,8 +131,9 @@ def features(
         pooled.append(_pool(maps, how))
     model = keras.Model(backbone.input, pooled)
     images = tqdm(map(change, pool.pixels), total=len(pool.pixels), desc=name)
-    columns = zip(*in_batches(model, images), strict=True)
-    result = {key: np.stack(column) for key, column in zip(_columns(), columns, strict=True)}
+    outputs = (row for _, row in forward(model, images, lambda image: [image]))
+    columns = map(np.concatenate, zip(*outputs, strict=True))
+    result = dict(zip(_columns(), columns, strict=True))
     if cached:
         cached.parent.mkdir(exist_ok=True)
         np.savez(cached, **{f"{layer}/{how}": v for (layer, how), v in result.items()})
@@ -123,19 +141,19 @@ def features(
 
 
 def poolings(args: argparse.Namespace, pool: Pool) -> dict[str, np.ndarray]:
-    """Features (N, 512) of the default recipe over the whole picture, the lungs alone and all but
-    the lungs, by name."""
+    """Features (N, 512) of the default recipe in each region: whole, lungs, outside."""
     cached = args.cache / "poolings.npz" if args.cache else None
     if cached and cached.exists():
         with np.load(cached) as stored:
             return dict(stored)
     recipe = RECIPES["portable"]
     backbone = build_backbone(load_weights("torchvision"), recipe, resolve_precision("auto"))
-    pooled = lungs.pool_three(backbone, recipe, lungs.attach(backbone, lungs.load_segmenter()))
+    pooled = lungs.pool_regions(backbone, recipe, lungs.attach(backbone, lungs.load_segmenter()))
     model = keras.Model(backbone.input, list(pooled.values()))
     images = tqdm(pool.pixels, desc="three poolings")
-    columns = zip(*in_batches(model, images), strict=True)
-    result = {name: np.stack(column) for name, column in zip(pooled, columns, strict=True)}
+    outputs = (row for _, row in forward(model, images, lambda image: [image]))
+    columns = map(np.concatenate, zip(*outputs, strict=True))
+    result = dict(zip(pooled, columns, strict=True))
     if cached:
         cached.parent.mkdir(exist_ok=True)
         np.savez(cached, **result)
@@ -143,7 +161,7 @@ def poolings(args: argparse.Namespace, pool: Pool) -> dict[str, np.ndarray]:
 
 
 def turned(image: np.ndarray) -> np.ndarray:
-    """One rotated view, as in training; the angle depends on the image alone."""
+    """A rotated copy of an image, as in training; the angle depends on the image only."""
     return rotate(image, np.random.default_rng(int(image.sum())).uniform(-15, 15))
 
 
@@ -163,7 +181,7 @@ def _pool(maps, how):
 def draw_patients(
     pool: Pool, kind: str, n: int, rng: np.random.Generator, banned: np.ndarray | None = None
 ) -> np.ndarray:
-    """About `n` images of a kind, whole patients at a time, none of the patients `banned`."""
+    """Draw `n` images of a kind, patient by patient, except for the patients in `banned`."""
     available = pool.of(kind)
     if banned is not None:
         available = available[~np.isin(pool.groups[available], banned)]
@@ -173,6 +191,6 @@ def draw_patients(
 
 
 def spread(values: list[float] | np.ndarray) -> str:
-    """Mean, and the range of the middle 95 % of draws."""
+    """Mean and, in brackets, the range of the middle 95 % of draws, as text."""
     low, high = np.nanquantile(values, (0.025, 0.975))
     return f"{np.nanmean(values):.2f} ({low:.2f} to {high:.2f})"

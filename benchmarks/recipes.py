@@ -1,12 +1,12 @@
-"""Which recipe keeps 90 % sensitivity with the fewest false positives at a source never seen?
+"""Compare recipes by AUC and false positives at a source that is not in training.
 
     PYTHONPATH=. python benchmarks/recipes.py --covid covid-chestxray-dataset --kaggle chest_xray \\
         --nih nih-normal
 
-In each draw 100 COVID-19 images train beside 50 images of every source of negatives but one (25 of
-Kaggle's are normal, 25 pneumonia), which tests, with the COVID-19 of other patients. The threshold
-is the one that keeps 90 % sensitivity on patients held out within the training set, which sees
-nothing of the tests. The last column leaves one place at a time out of Cohen's own images.
+In each draw, 100 COVID-19 images and 50 images of every source of negatives but one train (of
+Kaggle's, 25 are normal and 25 show pneumonia). The source left out is the test, with COVID-19 of
+other patients. The threshold keeps 90 % sensitivity on patients who are held out within the
+training set. The last column is the AUC with one place at a time left out of Cohen's own images.
 """
 
 import argparse
@@ -17,7 +17,7 @@ from pool import Pool, add_sources, draw_patients, features, read_pool, spread, 
 from sklearn.metrics import roc_auc_score
 from sklearn.model_selection import StratifiedGroupKFold
 
-from covidxray.head import HeadOptions, fit_heads
+from covidxray.model.heads import HeadOptions, fit_heads
 
 LOGISTIC, HIDDEN = HeadOptions(units=0, l2=10.0, learning_rate=3e-4), HeadOptions()
 SOURCES = {"control": ("control",), "kaggle": ("normal", "pneumonia"), "nih": ("nih",)}
@@ -46,12 +46,12 @@ RECIPES = {
 
 
 def log_odds(probabilities: np.ndarray) -> np.ndarray:
-    """Of the positive class, label 1; a probability of 1 would tie."""
+    """Log odds of the positive class, label 1. They differ where probabilities round to 1."""
     return np.log(probabilities[:, 1] + 1e-12) - np.log(probabilities[:, 0] + 1e-12)
 
 
 def parts(pool: Pool, draws: int, seed: int):
-    """Yield training indices, test COVID-19, and the source left out, of every draw."""
+    """For every draw and source: indices of training and of COVID-19 tests, source left out."""
     for draw in range(draws):
         rng = np.random.default_rng((seed, draw))
         covid = draw_patients(pool, "covid", 100, rng)
@@ -71,7 +71,7 @@ def parts(pool: Pool, draws: int, seed: int):
 def leave_a_source_out(
     pool: Pool, views: np.ndarray, options: HeadOptions, draws: int, seed: int
 ) -> dict[str, np.ndarray]:
-    """Per test kind (draws, 3): AUC, false-positive rate, and the sensitivity that was kept."""
+    """For each kind of test image (draws, 3): AUC, false-positive rate, and sensitivity."""
     labels = (pool.kind == "covid").astype(int)
     jobs, meta = [], []
     for train, tests, left_out in parts(pool, draws, seed):
@@ -99,7 +99,7 @@ def leave_a_source_out(
 
 
 def leave_a_place_out(pool: Pool, views: np.ndarray, options: HeadOptions, seed: int) -> float:
-    """AUC of COVID-19 against controls, every image scored by a head that saw none of its place."""
+    """AUC of COVID-19 against controls; no head has seen the place of an image that it scores."""
     labels = (pool.kind == "covid").astype(int)
     cohen = pool.of("covid", "control")
     places = np.unique(pool.places[cohen])

@@ -1,12 +1,12 @@
-"""How well are lungs found? Against two sets of masks of real X-rays, and where there are none.
+"""Measure how well lungs are found, with two sets of masks of real X-rays and on images without.
 
     pip download --no-deps torchxrayvision==1.5.7
     PYTHONPATH=. python benchmarks/segmenter.py --covid covid-chestxray-dataset \\
         --kaggle chest_xray --nih nih-normal --v7 torchxrayvision-1.5.7-py3-none-any.whl
 
-lungVAE's masks come with Cohen's repository; V7's of other of its images lie in the package of
-torchxrayvision. The head that comes with this package has seen neither. Beside it: one that is
-trained on lungVAE's, five times, each time tested on the patients left out.
+lungVAE's masks come with Cohen's repository. The package of torchxrayvision has masks by V7 of some
+of its images. The segmenter of this project has seen neither set. It is compared with a segmenter
+that is trained on lungVAE's masks, five times, and tested each time on the patients left out.
 """
 
 import argparse
@@ -22,19 +22,19 @@ from sklearn.datasets import load_sample_images
 from sklearn.model_selection import GroupKFold
 from train_segmenter import fit, maps_of, shares, untrained
 
-from covidxray.images import SIZE, save_png
-from covidxray.lungs import Segmenter, build_head, load_segmenter
-from covidxray.masks import dice, enlarge, is_pair_of_lungs, read_mask
-from covidxray.metrics import Spread
-from covidxray.plots import outline
-from covidxray.sources import cohen
+from covidxray.data import cohen
+from covidxray.data.images import SIZE, save_png
+from covidxray.data.lung_masks import dice, enlarge, is_pair_of_lungs, read_mask
+from covidxray.evaluation.intervals import Quartiles
+from covidxray.model.lungs import Segmenter, build_head, load_segmenter
+from covidxray.report.plots import outline
 
 V7 = "torchxrayvision/data/semantic_masks_v7labs_lungs.zip"
 FOLDS, EPOCHS, SHOWN = 5, 60, 8
 
 
 def read_v7(wheel: Path) -> dict[str, np.ndarray]:
-    """V7's masks, bool (224, 224), by the name of the image without its suffix."""
+    """Image name without extension -> mask by V7, bool (224, 224)."""
     with zipfile.ZipFile(wheel) as outer, zipfile.ZipFile(io.BytesIO(outer.read(V7))) as inner:
         found = {}
         for name in inner.namelist():
@@ -56,7 +56,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     add_sources(parser)
     parser.add_argument("--v7", type=Path, required=True, help="the wheel of torchxrayvision")
-    parser.add_argument("--pictures", type=Path, metavar="FILE", help="PNG of outlines to look at")
+    parser.add_argument("--pictures", type=Path, metavar="FILE", help="PNG of outlines to write")
     args = parser.parse_args()
     pool = read_pool(args)
     records = {
@@ -66,7 +66,7 @@ def main() -> None:
     v7 = read_v7(args.v7)
     for i, path in enumerate(pool.paths):
         if args.covid in path.parents:
-            if mask := cohen.locate_mask(args.covid, records[path.name]):
+            if mask := cohen.locate_mask(args.covid, path.name):
                 given["lungVAE"][i] = read_mask(mask)
             if path.stem in v7:
                 given["V7"][i] = v7[path.stem]
@@ -86,12 +86,12 @@ def main() -> None:
     print("|" + " --- |" * 3)
     for name, masks in found.items():
         cells = [
-            str(Spread.of([dice(masks[i], mask) for i, mask in truths.items()]))
+            str(Quartiles.of([dice(masks[i], mask) for i, mask in truths.items()]))
             for truths in given.values()
         ]
         print("| " + " | ".join([name, *cells]) + " |")
     both = given["lungVAE"].keys() & given["V7"].keys()
-    agreed = Spread.of([dice(given["lungVAE"][i], given["V7"][i]) for i in both])
+    agreed = Quartiles.of([dice(given["lungVAE"][i], given["V7"][i]) for i in both])
     print(f"\nthe two sets against each other: {agreed}")
 
     kinds = {kind: pool.of(kind) for kind in ("covid", "control", "normal", "pneumonia", "nih")}

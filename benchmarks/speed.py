@@ -1,12 +1,12 @@
-"""Time and memory, paired in one run: the tutorial's recipe, ours cold and warm, and the floor.
+"""Measure time and memory of training with a cold and a warm cache, and of the tutorial's recipe.
 
     python benchmarks/speed.py --dataset dataset --sizes 50 500 5000
 
-The floor is what no program with this network can go below: the import of Keras and its backend,
-and the forward passes at the rate at which images that lie ready in memory go through it. Folders
-of any size are made of the data set's JPEG files: copies whose bytes differ, after the picture's
-end. All in fresh processes, one after another, round after round; medians, and in brackets the
-ranges. "Over the floor" and "tutorial's" are ratios within a round.
+The floor is the time that no program with this network can avoid: the import of Keras and its
+backend, and the forward passes at the rate of images that are already in memory. Folders of any
+size are made of copies of the data set's JPEG files, which differ in bytes after the end of the
+image. Everything runs in fresh processes, one after another, round after round. The table shows
+medians, with ranges in brackets. "Over the floor" and "tutorial's" are ratios within a round.
 """
 
 import argparse
@@ -30,7 +30,7 @@ TUTORIAL, COLD, WARM, FLOOR = "tutorial's recipe", "ours, cold", "ours, warm", "
 
 @dataclass(frozen=True)
 class Cost:
-    """What one process took: seconds, and its peak memory in MB."""
+    """Time of a process in seconds, its peak memory in MB, and its standard output."""
 
     seconds: float
     memory: float
@@ -38,7 +38,7 @@ class Cost:
 
 
 def measure(command: list, folder: Path) -> Cost:
-    """Run Python in `folder`; the benchmark ends if it fails."""
+    """Run Python with these arguments in `folder`; end the benchmark if it fails."""
     environment = {**os.environ, "PYTHONPATH": str(ROOT), "TF_CPP_MIN_LOG_LEVEL": "3"}
     with tempfile.TemporaryFile("w+") as out, tempfile.TemporaryFile("w+") as err:
         began = time.perf_counter()
@@ -51,12 +51,12 @@ def measure(command: list, folder: Path) -> Cost:
         err.seek(0)
         if process.returncode:
             sys.exit(f"{' '.join(command)}\n{err.read()}")
-        scale = 2**20 if sys.platform == "darwin" else 2**10  # of ru_maxrss: bytes or KB
+        scale = 2**20 if sys.platform == "darwin" else 2**10  # the unit of ru_maxrss is bytes or KB
         return Cost(seconds, usage.ru_maxrss / scale * 2**20 / 1e6, out.read())
 
 
 def make_folder(dataset: Path, n: int, folder: Path) -> Path:
-    """`n` images in the data set's classes, as even as may be: its JPEG files, over and over."""
+    """Fill `folder` with `n` copies of a data set's JPEG files, spread evenly over its classes."""
     classes = sorted(path for path in dataset.iterdir() if path.is_dir())
     for k, source in enumerate(classes):
         files = sorted(p for p in source.iterdir() if p.suffix.lower() in (".jpg", ".jpeg"))
@@ -69,12 +69,12 @@ def make_folder(dataset: Path, n: int, folder: Path) -> Path:
 
 
 def bare(n: int) -> None:
-    """Print the rate at which images in memory go through the network, by at most 40 batches."""
+    """Print how many images in memory pass the network per second, from at most 40 batches."""
     import numpy as np
 
-    from covidxray.backbone import RECIPES, build_backbone, resolve_precision
-    from covidxray.features import BATCH
-    from covidxray.weights import load_weights
+    from covidxray.model.features import BATCH
+    from covidxray.model.vgg16 import RECIPES, build_backbone, resolve_precision
+    from covidxray.model.weights import load_weights
 
     backbone = build_backbone(load_weights(), RECIPES["portable"], resolve_precision("auto"))
     rng = np.random.default_rng(0)
@@ -88,7 +88,7 @@ def bare(n: int) -> None:
 
 
 def one_round(n: int, folder: Path, work: Path, tutorial: bool) -> dict[str, Cost]:
-    """Everything once, on one folder of `n` images."""
+    """Measure everything once, on one folder of `n` images."""
     shutil.rmtree(work / "cache", ignore_errors=True)
     train = [ROOT / "train_covid19.py", "--dataset", folder, "--cache", work / "cache"]
     image = next(folder.rglob("*.jp*g"))
@@ -109,7 +109,7 @@ def one_round(n: int, folder: Path, work: Path, tutorial: bool) -> dict[str, Cos
 
 
 def cell(values: list[float], form: str) -> str:
-    """Median, and the range if there are several."""
+    """The median as text, with the range in brackets if there are several values."""
     middle = format(median(values), form)
     if len(values) == 1:
         return middle
@@ -117,7 +117,7 @@ def cell(values: list[float], form: str) -> str:
 
 
 def rows(n: int, rounds: list[dict[str, Cost]]) -> list[str]:
-    """The table's rows for one size."""
+    """Rows of the table for one number of images."""
     lines = []
     for name in (TUTORIAL, COLD, WARM, FLOOR, BARE, IMPORTS, PREDICT):
         if name not in rounds[0]:
@@ -153,7 +153,7 @@ def main() -> None:
     )
     add("--sizes", nargs="+", type=int, default=[50, 500, 5000], help="numbers of images")
     add("--tutorial", nargs="*", type=int, default=[50], help="sizes for the tutorial's recipe")
-    add("--rounds", type=int, default=3, help="how often everything is measured")
+    add("--rounds", type=int, default=3, help="number of measurements of everything")
     add("--bare", type=int, help=argparse.SUPPRESS)
     args = parser.parse_args()
     if args.bare:

@@ -1,9 +1,10 @@
-"""Train the lung segmenter that comes with the package: on drawings alone, no X-ray is read.
+"""Train the lung segmenter of the package on drawings; no X-ray is read.
 
     PYTHONPATH=. python benchmarks/train_segmenter.py
 
-writes covidxray/lungs.npz. Drawings are distorted more than X-rays differ: zoomed, squeezed,
-turned, cropped, with other responses of film and detector, bowel gas, haze, letters and arrows.
+The script writes covidxray/model/lungs.npz. The drawings are distorted more than X-rays differ:
+zoomed, squeezed, rotated, cropped, with other responses of film and detector, bowel gas, haze,
+letters and arrows.
 """
 
 import argparse
@@ -13,21 +14,24 @@ import keras
 import numpy as np
 from tqdm import tqdm
 
-from covidxray import lungs
-from covidxray.backbone import RECIPES, build_backbone, resolve_precision
-from covidxray.features import in_batches
-from covidxray.files import whole_file
-from covidxray.images import SIZE
-from covidxray.lungs import GRID, WIDTH, Segmenter
-from covidxray.phantom import draw_phantom
-from covidxray.weights import load_weights
+from covidxray.data.images import SIZE
+from covidxray.demo.phantom import draw_phantom
+from covidxray.files import atomic_write
+from covidxray.model import lungs
+from covidxray.model.lungs import GRID, WIDTH, Segmenter
+from covidxray.model.vgg16 import RECIPES, build_backbone, forward, resolve_precision
+from covidxray.model.weights import load_weights
 
 DROPOUT, L2, RATE, BATCH, EPOCHS = 0.2, 1e-4, 2e-3, 32, 20
 
 
 def draw(n: int, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
-    """Distorted drawings, uint8 (n, 224, 224, 3), and the share of each cell that is lung,
-    float32 (n, 28, 28)."""
+    """Draw and distort n radiographs.
+
+    Returns:
+        The drawings, uint8 (n, 224, 224, 3), and the fraction of each cell that is lung, float32
+        (n, 28, 28).
+    """
     images, masks = [], []
     for _ in tqdm(range(n), desc="drawing"):
         severity = rng.uniform(0, 1) if rng.random() < 0.65 else 0.0
@@ -39,14 +43,14 @@ def draw(n: int, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
 
 
 def shares(mask: np.ndarray) -> np.ndarray:
-    """The share of each cell (28, 28) that a mask, bool (224, 224), covers."""
+    """Fraction of each cell (28, 28) that a mask, bool (224, 224), covers."""
     return cv2.resize(mask.astype(np.float32), (GRID, GRID), interpolation=cv2.INTER_AREA)
 
 
 def distort(
     rng: np.random.Generator, image: np.ndarray, lungs: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Another view of a drawing, uint8 (224, 224), and of its lungs, bool (224, 224)."""
+    """A distorted copy of a drawing, uint8 (224, 224), and of its lungs, bool (224, 224)."""
     image = image.astype(np.float32)
     if rng.random() < 0.6:  # gas in the bowel, and other dark or bright spots outside the lungs
         spots = np.zeros_like(image)
@@ -68,14 +72,14 @@ def distort(
     ground = float(rng.choice([0, 8, 0, image.mean()]))
     image = cv2.warpAffine(image, matrix, (SIZE, SIZE), borderValue=ground)
     mask = cv2.warpAffine(lungs.astype(np.float32), matrix, (SIZE, SIZE)) > 0.5
-    if rng.random() < 0.3:  # air beside the body
+    if rng.random() < 0.3:  # air next to the body
         for x in rng.choice([0, SIZE], rng.integers(1, 3)):
             corner = np.int32(
                 [(x, 0), (abs(x - rng.integers(20, 70)), 0), (x, rng.integers(30, 224))]
             )
             air = cv2.fillPoly(np.zeros_like(image), [corner], 1.0)
             image *= 1 - cv2.GaussianBlur(air, (0, 0), rng.uniform(1, 6)) * ~mask
-    if rng.random() < 0.5:  # collimation
+    if rng.random() < 0.5:  # edges of the collimator
         top, low, left, right = (rng.uniform(-0.1, 0.08, 4) * SIZE).clip(0).astype(int)
         edge = float(rng.choice([0, 0, 255]))
         image[:top], image[SIZE - low :] = edge, edge
@@ -95,7 +99,7 @@ def distort(
     if rng.random() < 0.5:
         image = cv2.GaussianBlur(image, (0, 0), rng.uniform(0.4, 2))
     image = image.clip(0, 255).astype(np.uint8)
-    for _ in range(rng.choice([0, 0, 1, 3])):  # what journals print upon X-rays
+    for _ in range(rng.choice([0, 0, 1, 3])):  # marks that journals print on X-rays
         at = rng.uniform(0.1, 0.9, 2) * SIZE
         start, end = at.astype(int).tolist(), (at + rng.uniform(-25, 25, 2)).astype(int).tolist()
         value, mark = float(rng.choice([0, 255])), rng.integers(3)
@@ -111,17 +115,18 @@ def distort(
 
 
 def maps_of(images: np.ndarray) -> np.ndarray:
-    """What the segmenter sees of images, uint8 (n, 224, 224, 3): float16 (n, 28, 28, 896)."""
+    """Input of the segmenter, float16 (n, 28, 28, 896), from images, uint8 (n, 224, 224, 3)."""
     backbone = build_backbone(load_weights(), RECIPES["portable"], resolve_precision("auto"))
     model = keras.Model(backbone.input, lungs.lung_maps(backbone))
     maps = np.empty((len(images), *model.output_shape[1:]), np.float16)
-    for row, (found,) in zip(maps, in_batches(model, tqdm(images, desc="VGG16")), strict=True):
-        row[:] = found
+    outputs = forward(model, tqdm(images, desc="VGG16"), lambda image: [image])
+    for row, (_, (found,)) in zip(maps, outputs, strict=True):
+        row[:] = found[0]
     return maps
 
 
 def untrained(maps: np.ndarray) -> Segmenter:
-    """A segmenter that knows the scale of its maps (n, 28, 28, 896), and nothing else."""
+    """A segmenter with random weights that standardises like these maps (n, 28, 28, 896)."""
     some = maps[:: max(1, len(maps) // 200)].astype(np.float32)
     scale = some.std(axis=(0, 1, 2))
     depths = (1, maps.shape[-1], WIDTH), (5, WIDTH + 3, WIDTH), (5, WIDTH, WIDTH), (5, WIDTH, 1)
@@ -133,8 +138,10 @@ def untrained(maps: np.ndarray) -> Segmenter:
 
 
 class Shuffled(keras.utils.PyDataset):
-    """Maps and shares in batches, in another order every epoch; single precision a batch at a time:
-    all at once would not fit in memory."""
+    """Batches of maps and masks, in another order in every epoch.
+
+    Each batch is converted to float32 on its own: all maps in float32 would not fit in memory.
+    """
 
     def __init__(self, maps: np.ndarray, masks: np.ndarray, rng: np.random.Generator):
         super().__init__()
@@ -149,12 +156,12 @@ class Shuffled(keras.utils.PyDataset):
         return self.maps[part].astype(np.float32), self.masks[part]
 
     def on_epoch_end(self) -> None:
-        """Shuffle."""
+        """Draw the order of the next epoch."""
         self.order = self.rng.permutation(len(self.maps))
 
 
 def fit(maps: np.ndarray, masks: np.ndarray, start: Segmenter, epochs: int, seed: int) -> Segmenter:
-    """Train a segmenter on maps (n, 28, 28, 896) and the shares of lung in each cell."""
+    """Train a segmenter on maps (n, 28, 28, 896) and the fractions of lung in each cell."""
     keras.utils.set_random_seed(seed)
     inputs = keras.Input(maps.shape[1:])
     model = keras.Model(inputs, lungs.build_head(inputs, start, DROPOUT))
@@ -172,16 +179,16 @@ def fit(maps: np.ndarray, masks: np.ndarray, start: Segmenter, epochs: int, seed
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--sample", default=1600, type=int, help="drawings")
+    parser.add_argument("--sample", default=1600, type=int, help="number of drawings")
     parser.add_argument("--seed", default=7, type=int)
     args = parser.parse_args()
     images, masks = draw(args.sample, np.random.default_rng(args.seed))
     maps = maps_of(images)
     segmenter = fit(maps, masks, untrained(maps), EPOCHS, args.seed)
-    with whole_file(lungs.FILE) as part:
-        # Half precision: half the size, and no mask that is any different.
+    with atomic_write(lungs.FILE) as part:
+        # Half precision halves the file and changes no mask.
         np.savez_compressed(
-            part, **{k: v.astype(np.float16) for k, v in lungs.to_arrays(segmenter).items()}
+            part, **{k: v.astype(np.float16) for k, v in segmenter.to_arrays().items()}
         )
 
 

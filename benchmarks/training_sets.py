@@ -1,12 +1,12 @@
-"""What does a model do elsewhere that was trained on the tutorial's images, and on better ones?
+"""Measure what models do at other hospitals, by their training set: the tutorial's and better ones.
 
     PYTHONPATH=. python benchmarks/training_sets.py --covid covid-chestxray-dataset \\
         --kaggle chest_xray --nih nih-normal --tutorial tutorial-normal --metadata 2020-03-11.csv
 
-Models as train_covid19.py makes them. `--draws` times a training set is drawn (the tutorial's own
-is always the same), cross-validated by patient, and the model trained on all of it is shown images
-that it was not trained on, at its threshold of 0.5. "A place left out": every X-ray of Cohen's is
-scored by a model that saw none of its place. In brackets: the middle 95 % of draws.
+The models are those of train_covid19.py. Each training set is drawn `--draws` times (the tutorial's
+own is always the same) and cross-validated by patient. A model trained on all of it then predicts
+images that are not in training, with a threshold of 0.5. "A place left out": each of Cohen's X-rays
+is scored by a model that has seen none of its place. Brackets show the middle 95 % of draws.
 """
 
 import argparse
@@ -16,20 +16,20 @@ from pathlib import Path
 import numpy as np
 from pool import Pool, add_sources, draw_patients, features, poolings, read_pool, spread
 
-from covidxray import splits
-from covidxray.backbone import RECIPES
-from covidxray.baselines import fit_baselines
-from covidxray.clues import designs
-from covidxray.head import fit_heads, options_for
-from covidxray.metrics import auc
-from covidxray.sources import cohen
+from covidxray.audit.baselines import fit_baselines
+from covidxray.data import cohen
+from covidxray.data.image_statistics import feature_tables
+from covidxray.evaluation import splits
+from covidxray.evaluation.intervals import auc
+from covidxray.model.heads import fit_heads, options_for
+from covidxray.model.vgg16 import RECIPES
 
 REPEATS = 2
 TESTS = ("nih", "normal", "pneumonia", "control")
 
 
 def training_set(name: str, pool: Pool, tutorial: set[str], rng: np.random.Generator) -> np.ndarray:
-    """Indices of one draw of a training set."""
+    """Draw a training set and return the indices of its images."""
 
     def negatives(*wanted: tuple[str, int]) -> list[np.ndarray]:
         return [draw_patients(pool, kind, n, rng) for kind, n in wanted]
@@ -56,8 +56,10 @@ NAMES = (
 
 
 def without_places(pool: Pool, chosen: np.ndarray) -> dict[str, np.ndarray]:
-    """For every place of Cohen's images in a training set: the set without it and its patients, if
-    both classes are left."""
+    """Place of Cohen's images in a training set -> the set without the place and its patients.
+
+    Places without which one class would be missing are left out.
+    """
     parts = {}
     cohen_s = np.isin(pool.kind, ("covid", "control"))
     for place in np.unique(pool.places[chosen[cohen_s[chosen]]]):
@@ -69,8 +71,12 @@ def without_places(pool: Pool, chosen: np.ndarray) -> dict[str, np.ndarray]:
 
 
 def score(pool: Pool, sets: list[np.ndarray], views: np.ndarray, recipe: str, seed: int):
-    """Cross-validated AUC and that with a place left out (draws,), and per test kind the share
-    called covid (draws,)."""
+    """Score the models of one training set.
+
+    Returns:
+        Cross-validated AUC (draws,), AUC with a place left out (draws,), and for each kind of test
+        image the fraction classified as covid (draws,).
+    """
     labels = (pool.kind == "covid").astype(int)
     jobs, meta = [], []
     for k, chosen in enumerate(sets):
@@ -79,7 +85,7 @@ def score(pool: Pool, sets: list[np.ndarray], views: np.ndarray, recipe: str, se
         places = without_places(pool, chosen)
         meta.append((len(jobs), parts, places))
         jobs += [chosen[train] for _, train, _ in parts] + [chosen, *places.values()]
-    options = options_for(RECIPES[recipe], None, None, 25, 8, None)
+    options = options_for(RECIPES[recipe])
     heads = fit_heads(views, labels, jobs, options, np.random.default_rng(seed))
     cohen_s = pool.of("covid", "control")
     inside, elsewhere, called = [], [], {kind: [] for kind in TESTS}
@@ -105,11 +111,15 @@ def score(pool: Pool, sets: list[np.ndarray], views: np.ndarray, recipe: str, se
     return np.array(inside), np.array(elsewhere), {k: np.array(v) for k, v in called.items()}
 
 
-def best_shortcut(pool: Pool, clues, sets: list[np.ndarray], seed: int) -> tuple[np.ndarray, str]:
-    """The highest AUC (draws,) of a baseline other than the manifest, and which it mostly is."""
+def best_shortcut(
+    pool: Pool, image_statistics, sets: list[np.ndarray], seed: int
+) -> tuple[np.ndarray, str]:
+    """The best AUC of a baseline except the manifest (draws,), and the most frequent baseline."""
     areas, names = [], []
     for k, chosen in enumerate(sets):
-        table = designs([clues[i] for i in chosen], [pool.rows[i] for i in chosen])
+        table = feature_tables(
+            [image_statistics[i] for i in chosen], [pool.rows[i] for i in chosen]
+        )
         table.pop("manifest", None)
         truth, groups = pool.kind[chosen] == "covid", pool.groups[chosen]
         fitted = fit_baselines(table, truth, groups, np.random.default_rng((seed, k)), 1)
@@ -122,21 +132,21 @@ def best_shortcut(pool: Pool, clues, sets: list[np.ndarray], seed: int) -> tuple
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     add_sources(parser)
-    parser.add_argument("--metadata", required=True, type=Path, help="the table of 11 March 2020")
+    parser.add_argument("--metadata", required=True, type=Path, help="table of 11 March 2020")
     args = parser.parse_args()
     records = cohen.select(cohen.read_metadata(args.metadata), "COVID-19", ["PA"])
     tutorial = {record.filename for record in records}
     pool = read_pool(args)
-    # Four of the tutorial's images are AP in later tables; a fifth is not in them, and is left out.
+    # Later tables call four of the tutorial's images AP, and lack a fifth one, which is left out.
     named = np.array([path.name in tutorial for path in pool.paths])
     as_then = replace(pool, kind=np.where(named, "covid", pool.kind))
-    clues = pool.clues()
+    image_statistics = pool.image_statistics()
     clean, pooled = features(args, pool, "clean"), poolings(args, pool)
     columns = {f"portable, {name}": ("portable", pooled[name]) for name in pooled}
     columns["tutorial, whole"] = ("tutorial", clean["block5_pool", 1])
     print("| training set | best shortcut AUC | recipe, pooled over | cv AUC "
           "| AUC, a place left out "
-          "| called covid: NIH normals | Kaggle normal | Kaggle pneumonia "
+          "| classified as covid: NIH normals | Kaggle normal | Kaggle pneumonia "
           "| specificity on controls |")  # fmt: skip
     print("|" + " --- |" * 9)
     for name in NAMES:
@@ -145,7 +155,7 @@ def main() -> None:
             training_set(name, seen, tutorial, np.random.default_rng((args.seed, draw)))
             for draw in range(args.draws)
         ]
-        areas, which = best_shortcut(seen, clues, sets, args.seed)
+        areas, which = best_shortcut(seen, image_statistics, sets, args.seed)
         shortcut = f"{spread(areas)} {which}"
         for column, (recipe, views) in columns.items():
             inside, elsewhere, called = score(seen, sets, views[:, None], recipe, args.seed)

@@ -1,9 +1,9 @@
-"""The tutorial's own recipe of March 2020, step by step, to time beside `train_covid19.py`.
+"""Run the tutorial's own recipe of March 2020, to compare its time with `train_covid19.py`.
 
     PYTHONPATH=. /usr/bin/time -v python benchmarks/tutorial_recipe.py --dataset dataset
 
-Every image goes through VGG16 in every epoch; pixels are divided by 255 and nothing else; pooling
-keeps the upper left of the map. The split is by image. Weights come from this project's cache.
+Every image passes through VGG16 in every epoch. Pixels are only divided by 255, pooling keeps the
+upper left part of the map, and the split is by image. The weights come from this project's cache.
 """
 
 import argparse
@@ -18,7 +18,7 @@ from keras.src.legacy.preprocessing.image import ImageDataGenerator
 from sklearn.metrics import classification_report, confusion_matrix
 from sklearn.model_selection import train_test_split
 
-from covidxray.weights import load_weights
+from covidxray.model.weights import load_weights
 
 LEARNING_RATE, EPOCHS, BATCH = 1e-3, 25, 8
 

@@ -1,11 +1,12 @@
-"""What does the warning "unlike the training images" catch?
+"""Measure which images get the warning "unlike the training images".
 
     PYTHONPATH=. python benchmarks/unfamiliar.py --covid covid-chestxray-dataset \\
         --kaggle chest_xray --nih nih-normal
 
-Two training sets, `--draws` times each: 25 covid + 25 Kaggle normals, and 100 covid + 50 controls +
-50 Kaggle normals. Shares warned of among images that were not trained on; the middle 95 % of draws
-in brackets. Photographs are scikit-learn's two.
+There are two training sets, each drawn `--draws` times: 25 covid + 25 Kaggle normals, and 100 covid
++ 50 controls + 50 Kaggle normals. The table shows the fraction of images with the warning among
+those that are not in training. Brackets show the middle 95 % of draws. The photographs are those of
+scikit-learn.
 """
 
 import argparse
@@ -14,8 +15,8 @@ import numpy as np
 from pool import add_sources, draw_patients, features, read_pool, spread
 from sklearn.datasets import load_sample_images
 
-from covidxray.familiarity import fit_familiarity, unlike_an_xray
-from covidxray.sources import cohen
+from covidxray.data import cohen
+from covidxray.model.outliers import fit_outlier_detector, non_radiograph_warning
 
 SETS = {
     "25 + 25": (("covid", 25), ("normal", 25)),
@@ -52,7 +53,7 @@ def main() -> None:
         for draw in range(args.draws):
             rng = np.random.default_rng((args.seed, draw))
             train = np.concatenate([draw_patients(pool, kind, n, rng) for kind, n in kinds])
-            familiar = fit_familiarity(vectors[train], pool.groups[train], rng)
+            familiar = fit_outlier_detector(vectors[train], pool.groups[train], rng)
             for name, indices in tests.items():
                 unseen = indices[~np.isin(pool.groups[indices], pool.groups[train])]
                 flagged = familiar.distance(vectors[unseen]) > familiar.limit
@@ -61,8 +62,8 @@ def main() -> None:
         cells = [spread(rates[name][label]) for label in SETS]
         print(f"| {name} | {len(indices)} | " + " | ".join(cells) + " |")
     photographs = load_sample_images().images
-    found = sum(bool(unlike_an_xray(image)) for image in photographs)
-    xrays = sum(bool(unlike_an_xray(image)) for image in pool.pixels)
+    found = sum(bool(non_radiograph_warning(image)) for image in photographs)
+    xrays = sum(bool(non_radiograph_warning(image)) for image in pool.pixels)
     print(f"\nin colour or blank: {found} of {len(photographs)} photographs, "
           f"{xrays} of {len(pool.pixels)} radiographs and CT slices")  # fmt: skip
 

@@ -1,10 +1,10 @@
-"""How many rotated views of each training image does a head need?
+"""Measure how the number of rotated copies of each training image changes the AUC.
 
     PYTHONPATH=. python benchmarks/views.py --covid covid-chestxray-dataset [--draws 40]
 
-COVID-19 against the same repository's controls, a harder task than the tutorial's: `--draws`
-random halves of the patients train, the others test. `train_covid19.py --views` takes its default
-from this table.
+The task is COVID-19 against controls of the same repository, which is harder than the tutorial's.
+In each of `--draws` draws, a random half of the patients trains and the other half is the test. The
+default of `train_covid19.py --views` comes from this table.
 """
 
 import argparse
@@ -12,19 +12,21 @@ from pathlib import Path
 
 import numpy as np
 
-from covidxray import head, metrics
-from covidxray.backbone import RECIPES, build_backbone, resolve_precision
-from covidxray.features import extract
-from covidxray.lungs import load_segmenter
-from covidxray.sources import cohen
-from covidxray.splits import holdout, merge_duplicates
-from covidxray.weights import load_weights
+from covidxray.data import cohen
+from covidxray.data.duplicates import merge_groups_with_copies
+from covidxray.evaluation import intervals
+from covidxray.evaluation.splits import holdout
+from covidxray.model.features import draw_angles, extract
+from covidxray.model.heads import HeadOptions, fit_heads
+from covidxray.model.lungs import load_segmenter
+from covidxray.model.vgg16 import RECIPES, build_backbone, resolve_precision
+from covidxray.model.weights import load_weights
 
 VIEWS = (0, 1, 3, 6, 12, 25)
 
 
 def images(root: Path) -> tuple[list[Path], np.ndarray, np.ndarray]:
-    """Paths, labels (1 is COVID-19) and patients of every PA image that is there."""
+    """Paths, labels (1 is COVID-19) and patient numbers of all PA images in the repository."""
     records = cohen.read_metadata(root / "metadata.csv")
     found = {}
     for label, chosen in (
@@ -50,30 +52,30 @@ def main() -> None:
     view_rng, draw_rng = np.random.default_rng(args.seed).spawn(2)
     recipe = RECIPES["tutorial"]
     backbone = build_backbone(load_weights(), recipe, resolve_precision("auto"))
-    turned = {"views": max(VIEWS), "rotation": 15, "rng": view_rng}
-    features = extract(backbone, recipe, load_segmenter(), paths, **turned)
-    whole = features.views["whole"]
-    groups, _ = merge_duplicates(groups, features.hashes)
+    angles = draw_angles(len(paths), max(VIEWS), 15, view_rng)
+    features = extract(backbone, recipe, load_segmenter(), paths, angles)
+    whole = features.regions["whole"]
+    groups, _ = merge_groups_with_copies(groups, features.hashes)
     draws = []
     for _ in range(args.draws):
         train, test = holdout(labels, groups, 0.5, draw_rng)
-        rare = np.bincount(labels[train]).min()  # as many of each class
+        rare = np.bincount(labels[train]).min()  # the same number of each class
         kept = [draw_rng.permutation(train[labels[train] == c])[:rare] for c in (0, 1)]
         draws.append((np.concatenate(kept), test))
     print(f"{len(paths)} images ({labels.sum()} COVID-19), {args.draws} draws")
     print("views   AUC mean   standard error   difference to 0 views (standard error)")
     first = None
     for views in VIEWS:
-        heads = head.fit_heads(
+        heads = fit_heads(
             whole[:, : 1 + views],
             labels,
             [train for train, _ in draws],
-            head.HeadOptions(),
+            HeadOptions(),
             np.random.default_rng(args.seed),
         )
         areas = np.array(
             [
-                metrics.auc(
+                intervals.auc(
                     labels[test] == 1,
                     heads.predict(whole[test, 0], f)[:, 1],
                     groups[test],

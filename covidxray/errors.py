@@ -3,3 +3,8 @@
 
 class InputError(Exception):
     """Bad input or usage. The message is one line: which file, what is wrong, and the mend."""
+
+
+def printable(text: str) -> str:
+    """One line that every terminal and encoding takes: other characters become escapes."""
+    return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in text)

@@ -50,7 +50,8 @@ def script():
     code and output; in this process, because starting TensorFlow takes longer than most runs."""
 
     def run(name, *arguments, cwd=None):
-        out, err, code = io.StringIO(), io.StringIO(), 0
+        out, err = (io.TextIOWrapper(io.BytesIO(), encoding="utf-8") for _ in range(2))
+        code = 0
         before, folder = sys.argv, os.getcwd()
         sys.argv = [str(ROOT / name), *map(str, arguments)]
         os.chdir(cwd or folder)
@@ -62,7 +63,8 @@ def script():
         finally:
             sys.argv = before
             os.chdir(folder)
-        return SimpleNamespace(returncode=code, stdout=out.getvalue(), stderr=err.getvalue())
+        texts = [(stream.flush(), stream.buffer.getvalue().decode())[1] for stream in (out, err)]
+        return SimpleNamespace(returncode=code, stdout=texts[0], stderr=texts[1])
 
     return run
 

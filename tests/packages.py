@@ -5,7 +5,7 @@ import io
 import tarfile
 from unittest.mock import patch
 
-from covidxray import weights
+from covidxray.model import weights
 
 
 def pack(path, member, content, **others):

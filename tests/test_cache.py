@@ -1,23 +1,22 @@
-"""What is kept is what was computed: found again bit by bit, bounded, and never trusted blindly."""
+"""The cache returns what was stored, stays below its limit and reports damaged entries."""
 
 import os
 import subprocess
 import sys
 from dataclasses import replace
-from itertools import pairwise
 
 import keras
 import numpy as np
 import pytest
 from conftest import ROOT
+from test_features_version import random_weights
 
-from covidxray import features
-from covidxray.backbone import RECIPES, build_backbone
-from covidxray.cache import Cache
-from covidxray.classifier import Classifier
 from covidxray.files import sha256_of
-from covidxray.lungs import load_segmenter
-from covidxray.weights import Weights
+from covidxray.model import features
+from covidxray.model.cache import Cache
+from covidxray.model.lungs import load_segmenter
+from covidxray.model.predictor import Predictor
+from covidxray.model.vgg16 import RECIPES, build_backbone
 
 ENTRY = {"a": np.arange(300, dtype=np.float32), "b": np.array([2**63], np.uint64)}
 
@@ -36,13 +35,12 @@ def places(cache):
     return sorted(path for path in cache.folder.rglob("*") if path.is_file())
 
 
-def test_an_entry_comes_back_as_it_was(tmp_path):
+def test_an_entry_is_read_as_it_was_stored(tmp_path):
     cache = Cache(tmp_path / "new" / "folder")
     assert cache.get(key(1)) is None
     cache.put(key(1), ENTRY)
     assert same(cache.get(key(1)), ENTRY)
     assert cache.get(key(2)) is None
-    assert str(cache).startswith(f"{cache.folder}: 1 images, ")
 
 
 DAMAGE = {
@@ -54,7 +52,8 @@ DAMAGE = {
 
 
 @pytest.mark.parametrize("kind", [*DAMAGE, "of another image"])
-def test_what_is_damaged_is_none_and_said_once(tmp_path, capsys, kind):
+def test_damaged_entries_are_none_and_reported_once(tmp_path, caplog, kind):
+    caplog.set_level("INFO")
     cache = Cache(tmp_path)
     for i in range(4):
         cache.put(key(i), ENTRY)
@@ -63,12 +62,12 @@ def test_what_is_damaged_is_none_and_said_once(tmp_path, capsys, kind):
         change = DAMAGE.get(kind, lambda _: other.read_bytes())
         path.write_bytes(change(path.read_bytes()))
     assert [cache.get(path.stem) for path in damaged] == [None] * 3
-    assert capsys.readouterr().err.count("is damaged") == 1
+    assert caplog.text.count("is damaged") == 1
     cache.put(damaged[0].stem, ENTRY)
     assert same(cache.get(damaged[0].stem), ENTRY)
 
 
-def test_the_bound_holds_and_the_least_recently_used_go_first(tmp_path):
+def test_the_folder_stays_below_its_limit_and_the_least_recently_used_entries_are_removed(tmp_path):
     cache = Cache(tmp_path, limit=100_000)
     for i in range(60):  # some 1.5 KB each
         cache.put(key(i), ENTRY)
@@ -84,13 +83,14 @@ def test_the_bound_holds_and_the_least_recently_used_go_first(tmp_path):
     assert 20 < len(gone) < 60
 
 
-def test_a_folder_that_cannot_be_made_is_said_once_and_no_error(tmp_path, capsys):
+def test_a_folder_that_cannot_be_created_is_reported_once_and_is_no_error(tmp_path, caplog):
+    caplog.set_level("INFO")
     (tmp_path / "file").write_text("in the way")
     cache = Cache(tmp_path / "file")
     cache.put(key(1), ENTRY)
     cache.put(key(2), ENTRY)
     assert cache.get(key(1)) is None
-    assert capsys.readouterr().err.count("not kept") == 1
+    assert caplog.text.count("not kept") == 1
 
 
 def test_runs_that_share_a_folder_or_are_killed_leave_only_whole_entries(tmp_path):
@@ -98,7 +98,7 @@ def test_runs_that_share_a_folder_or_are_killed_leave_only_whole_entries(tmp_pat
 import sys; sys.path.insert(0, {str(ROOT)!r})
 from pathlib import Path
 import numpy as np
-from covidxray.cache import Cache
+from covidxray.model.cache import Cache
 cache = Cache(Path({str(tmp_path)!r}), limit=300_000)
 print("on", flush=True)
 for turn in range(int(sys.argv[1])):
@@ -126,15 +126,7 @@ for turn in range(int(sys.argv[1])):
 
 @pytest.fixture(scope="module")
 def weights():
-    """VGG16 with random kernels: as deep and as wide, and at hand everywhere."""
-    rng = np.random.default_rng(0)
-    widths = [3, 64, 64, 128, 128, 256, 256, 256, 512, 512, 512, 512, 512, 512]
-    kernels = [
-        rng.normal(0, (2 / (9 * a)) ** 0.5, (3, 3, a, b)).astype(np.float32)
-        for a, b in pairwise(widths)
-    ]
-    biases = [np.zeros(b, np.float32) for b in widths[1:]]
-    return Weights("random", kernels, biases, np.full(3, 120, np.float32), np.ones(3, np.float32))
+    return random_weights()
 
 
 RECIPE = RECIPES["portable"]
@@ -147,52 +139,53 @@ def job(weights, tmp_path, picture, monkeypatch):
     for i, path in enumerate(paths):
         path.write_bytes(picture(i))
     backbone, segmenter = build_backbone(weights, RECIPE), load_segmenter()
-    done = {"decoded": 0, "views": 0}
-    look, predict = features.look, keras.Model.predict_on_batch
+    done = {"decoded": 0, "computed": 0}
+    read, predict = features.read_with_statistics, keras.Model.predict_on_batch
 
-    def counting_look(path):
+    def counting_read(path):
         done["decoded"] += 1
-        return look(path)
+        return read(path)
 
     def counting_predict(model, batch):
-        done["views"] += len(batch)
+        done["computed"] += len(batch)
         return predict(model, batch)
 
-    monkeypatch.setattr(features, "look", counting_look)
+    monkeypatch.setattr(features, "read_with_statistics", counting_read)
     monkeypatch.setattr(keras.Model, "predict_on_batch", counting_predict)
 
-    def run(which=range(5), cached=True, views=1):
-        done.update(decoded=0, views=0)
+    def run(which=range(5), cached=True, augmentations=1):
+        done.update(decoded=0, computed=0)
         chosen = [paths[i] for i in which]
         depends = features.depends_on(weights, RECIPE, segmenter, "float32")
         cache = Cache(tmp_path / "cache")
-        kept = features.Kept(cache, [sha256_of(path) for path in chosen], depends)
-        turned = {"views": views, "rotation": 15, "rng": np.random.default_rng(3)}
-        made = backbone, RECIPE, segmenter
-        found = features.extract(*made, chosen, kept=kept if cached else None, **turned)
-        return found, (done["decoded"], done["views"])
+        entries = features.CachedFeatures(cache, [sha256_of(path) for path in chosen], depends)
+        angles = features.draw_angles(len(chosen), augmentations, 15, np.random.default_rng(3))
+        network = backbone, RECIPE, segmenter
+        found = features.extract(*network, chosen, angles, entries if cached else None)
+        return found, (done["decoded"], done["computed"])
 
     return run
 
 
 def assert_same(a, b):
-    for pool in a.views:
-        np.testing.assert_array_equal(a.views[pool], b.views[pool])
+    for region in a.regions:
+        np.testing.assert_array_equal(a.regions[region], b.regions[region])
     np.testing.assert_array_equal(a.lungs, b.lungs)
-    for one, other in zip(a.clues, b.clues, strict=True):
+    for one, other in zip(a.image_statistics, b.image_statistics, strict=True):
         assert one.file == other.file
         assert same(one.arrays(), other.arrays())
 
 
 @pytest.mark.slow
-def test_a_second_run_computes_none_and_finds_the_same_bits(job, capsys):
+def test_a_second_run_computes_nothing_and_gets_the_same_bits(job, caplog):
+    caplog.set_level("INFO")
     fresh, did = job(cached=False)
     assert did == (5, 10)
     first, did = job([0, 1, 2])
     assert did == (3, 6)
     second, did = job()
     assert did == (2, 4)
-    assert "3 of 5 images are in the cache" in capsys.readouterr().err
+    assert "3 of 5 images are in the cache" in caplog.text
     third, did = job()
     assert did == (0, 0)
     assert_same(second, fresh)
@@ -201,28 +194,31 @@ def test_a_second_run_computes_none_and_finds_the_same_bits(job, capsys):
 
 
 @pytest.mark.slow
-def test_a_damaged_entry_alone_is_computed_again(job, tmp_path, capsys):
-    fresh, _ = job(views=0)
+def test_only_a_damaged_entry_is_computed_again(job, tmp_path, caplog):
+    caplog.set_level("INFO")
+    fresh, _ = job(augmentations=0)
     path = next((tmp_path / "cache").rglob("*.safetensors"))
     path.write_bytes(path.read_bytes()[:-1])
-    found, did = job(views=0)
+    found, did = job(augmentations=0)
     assert did == (1, 1)
     assert_same(found, fresh)
-    assert capsys.readouterr().err.count("is damaged") == 1
-    assert job(views=0)[1] == (0, 0)
+    assert caplog.text.count("is damaged") == 1
+    assert job(augmentations=0)[1] == (0, 0)
 
 
-def test_an_entry_depends_on_all_that_determines_it(weights, tmp_path, monkeypatch):
+def test_the_key_of_an_entry_depends_on_everything_that_determines_its_content(
+    weights, tmp_path, monkeypatch
+):
     segmenter = load_segmenter()
     made = weights, RECIPE, segmenter, "float32"
     still = np.zeros(1)
 
     def key_of(weights, recipe, segmenter, precision, digest="00", angles=still):
         depends = features.depends_on(weights, recipe, segmenter, precision)
-        return features.Kept(Cache(tmp_path), [digest], depends).key(0, angles)
+        return features.CachedFeatures(Cache(tmp_path), [digest], depends).key(0, angles)
 
     keys = {key_of(*made), key_of(*made)}
-    assert len(keys) == 1
+    assert len(keys) == 1  # the same input has the same key
     other = replace(weights, biases=[*weights.biases[:-1], weights.biases[-1] + 1])
     keys.add(key_of(other, *made[1:]))
     keys.add(key_of(weights, replace(RECIPE, power=1), segmenter, "float32"))
@@ -240,24 +236,17 @@ def test_an_entry_depends_on_all_that_determines_it(weights, tmp_path, monkeypat
     with monkeypatch.context() as patch:
         patch.setattr(features, "SIZE", 225)
         keys.add(key_of(*made))
-        patch.setattr(features, "CODE", features.CODE[:-1])
+        patch.setattr(features, "FEATURES_VERSION", features.FEATURES_VERSION + 1)
         keys.add(key_of(*made))
     assert len(keys) == 12
     head_only = replace(RECIPE, units=99, l2=5.0)  # the head is not part of it
     assert key_of(weights, head_only, segmenter, "float32") in keys
 
 
-def test_cache_info_needs_no_data_set(script, tmp_path):
-    Cache(tmp_path / "c").put(key(1), ENTRY)
-    done = script("train_covid19.py", "--cache-info", "--cache", tmp_path / "c")
-    assert (done.returncode, done.stderr) == (0, "")
-    assert done.stdout == f"{tmp_path / 'c'}: 1 images, 0.0 MB of 2000 MB\n"
-    assert script("train_covid19.py").returncode == 2
-    assert script("train_covid19.py", "--cache-info", "--no-cache").returncode == 2
-
-
 @pytest.mark.slow
-def test_a_model_that_a_second_run_saves_predicts_what_the_first_does(trained, script, tmp_path):
+def test_the_model_of_a_second_run_predicts_what_that_of_the_first_run_predicts(
+    trained, script, tmp_path
+):
     drawings = trained[1]
     shown = [next((drawings / name).glob("*.jpg")) for name in ("covid", "normal")]
     quick = ("-d", drawings, "--repeats", 0, "--epochs", 3, "--cache", "kept")
@@ -271,7 +260,7 @@ def test_a_model_that_a_second_run_saves_predicts_what_the_first_does(trained, s
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", ["evaluate_covid19.py", "predict_covid19.py"])
-def test_judged_again_an_image_does_not_go_through_the_network(
+def test_an_image_predicted_before_does_not_pass_through_the_network_again(
     name, trained, script, tmp_path, monkeypatch
 ):
     model, drawings = trained
@@ -287,10 +276,10 @@ def test_judged_again_an_image_does_not_go_through_the_network(
 
 
 @pytest.mark.slow
-def test_what_a_run_left_undone_is_all_that_the_next_one_computes(trained, tmp_path, monkeypatch):
+def test_the_next_run_computes_only_what_is_missing_from_the_cache(trained, tmp_path, monkeypatch):
     model, drawings = trained
     cache, paths = Cache(tmp_path), sorted(drawings.rglob("*.jpg"))
-    whole = list(Classifier(model, cache).judge(paths))
+    whole = list(Predictor(model, cache).predict_files(paths))
     for path in places(cache)[::4]:
         path.unlink()
     computed, predict = [], keras.Model.predict_on_batch
@@ -300,7 +289,7 @@ def test_what_a_run_left_undone_is_all_that_the_next_one_computes(trained, tmp_p
         return predict(self, images)
 
     monkeypatch.setattr(keras.Model, "predict_on_batch", count)
-    again = list(Classifier(model, cache).judge(paths))
+    again = list(Predictor(model, cache).predict_files(paths))
     assert len(computed) == len(range(0, len(paths), 4))
     assert [one.label for one in again] == [one.label for one in whole]
     for one, other in zip(again, whole, strict=True):

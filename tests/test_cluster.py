@@ -1,4 +1,4 @@
-"""On a Ray cluster, features and predictions are the local engine's, also when a node is lost."""
+"""On a Ray cluster, features and predictions are the local engine's, also if a node is lost."""
 
 import os
 import secrets
@@ -18,21 +18,21 @@ import numpy as np
 import pytest
 from conftest import ROOT
 
-from covidxray import cluster, parts
-from covidxray.backbone import RECIPES, build_backbone
-from covidxray.classifier import Classifier
-from covidxray.dataset import load_dataset
-from covidxray.engine import Local
+from covidxray.cluster.ray_engine import RayEngine
+from covidxray.data.dataset import load_dataset
+from covidxray.data.folders import list_images
 from covidxray.errors import InputError
-from covidxray.images import list_images
-from covidxray.lungs import load_segmenter
-from covidxray.weights import load_weights
+from covidxray.model.features import draw_angles
+from covidxray.model.network import build_network
+from covidxray.model.predictor import Predictor
+from covidxray.model.weights import load_weights
+from covidxray.pipeline.engines import LocalEngine
 
-parquet = pytest.importorskip("pyarrow.parquet", reason="Ray is not installed")
 upath = pytest.importorskip("upath", reason="Ray is not installed")
-absent = find_spec("ray") is None  # it is imported later, as it looks for its token only once
+absent = find_spec("ray") is None  # Ray reads its token when it is imported, so only later
 pytestmark = [pytest.mark.long, pytest.mark.skipif(absent, reason="Ray is not installed")]
 SALT = bytes(16)
+CHUNK = 16  # the local engine's batch, so that features are equal to the last bit
 
 
 def free_port():
@@ -42,17 +42,20 @@ def free_port():
 
 
 def wait_until(true, seconds=120):
-    """What it gives, once that is true."""
+    """Call a function until its result is true, and return that result."""
     end = time.monotonic() + seconds
     while not (found := true()):
-        assert time.monotonic() < end, "a node does not start"
+        assert time.monotonic() < end, "nothing happens"
         time.sleep(0.05)
     return found
 
 
 @pytest.fixture(scope="module")
 def nodes():
-    """Two Ray nodes of one CPU, the head first: processes that lead a group of their own."""
+    """The address of a cluster of two nodes with one CPU each, and the nodes' processes.
+
+    Each process leads a process group of its own; the head of the cluster is the first.
+    """
     folder, started = tempfile.mkdtemp(prefix="ray-"), []
     head, client = free_port(), free_port()
     token = Path(folder, "token")
@@ -83,29 +86,29 @@ def nodes():
 
 
 def kill(node):
-    """End a node and all that it started, at once, as a machine ends that loses its power."""
+    """End a node with all its processes at once, like a machine that loses its power."""
     if node.poll() is None:
         os.killpg(node.pid, signal.SIGKILL)
         node.wait()
 
 
-def at_work(node):
-    """The process of an actor at work on it, or None; Ray says so in the process's name."""
+def worker_of(node):
+    """The number of a process that computes on a node; None if there is none."""
     for folder in Path("/proc").glob("[0-9]*"):
         with suppress(OSError):
-            busy = b"MapWorker(MapBatches(_Actor)).submit" in (folder / "cmdline").read_bytes()
+            title = (folder / "cmdline").read_bytes()  # Ray writes there what a process does
             parent = int((folder / "stat").read_text().rpartition(")")[2].split()[1])
-            if busy and os.getpgid(parent) == node.pid:
+            if b"ray::MapWorker" in title and b"submit" in title and os.getpgid(parent) == node.pid:
                 return int(folder.name)
     return None
 
 
 @pytest.fixture(scope="module")
 def engine(nodes):
-    """The cluster as an engine, once both nodes are there."""
+    """An engine on the cluster, once both nodes are ready; it keeps no features."""
     import ray
 
-    engine = cluster.Cluster(nodes[0])
+    engine = RayEngine(nodes[0], chunk=CHUNK)
     wait_until(lambda: ray.cluster_resources().get("CPU") == 2)
     yield engine
     ray.shutdown()
@@ -113,55 +116,60 @@ def engine(nodes):
 
 @pytest.fixture(scope="module")
 def drawings(script, tmp_path_factory):
-    """64 + 64 drawings, eight chunks."""
+    """A data set of 64 + 64 drawings: eight chunks."""
     folder = tmp_path_factory.mktemp("cluster") / "drawings"
     assert script("make_demo_dataset.py", "-s", 64, "-o", folder).returncode == 0
     return folder
 
 
 @pytest.fixture(scope="module")
-def made_of():
-    recipe = RECIPES["portable"]
-    return build_backbone(load_weights(), recipe), recipe, load_segmenter()
+def network():
+    return build_network("portable", load_weights(), "float32")
 
 
-def extract(engine, made_of, data, views=0):
-    return engine.extract(*made_of, data, views=views, rotation=15, rng=np.random.default_rng(5))
+def extract(engine, network, data, augmentations=0):
+    rng = np.random.default_rng(5)
+    return engine.extract(network, data, draw_angles(len(data), augmentations, 15, rng))
 
 
 def assert_same(ours, theirs):
-    for pool, views in ours.views.items():
-        np.testing.assert_array_equal(views, theirs.views[pool])
+    assert list(ours.regions) == list(theirs.regions)
+    for region, features in ours.regions.items():
+        np.testing.assert_array_equal(features, theirs.regions[region])
     np.testing.assert_array_equal(ours.lungs, theirs.lungs)
-    np.testing.assert_array_equal(ours.hashes, theirs.hashes)
-    for mine, other in zip(ours.clues, theirs.clues, strict=True):
+    assert list(ours.unread) == list(theirs.unread)
+    assert_same_statistics(ours.image_statistics, theirs.image_statistics)
+
+
+def assert_same_statistics(ours, theirs):
+    for mine, other in zip(ours, theirs, strict=True):
         assert mine.file == other.file
-        for name in ("thumbnail", "frame", "histogram"):
+        for name in ("thumbnail", "frame", "histogram", "hash"):
             np.testing.assert_array_equal(getattr(mine, name), getattr(other, name))
             assert getattr(mine, name).dtype == getattr(other, name).dtype
 
 
-def test_a_folder_by_its_uri_is_the_same_data_set(engine):
+def test_a_folder_named_by_a_uri_is_the_same_data_set(engine):
     here = load_dataset(ROOT / "dataset", SALT)
     folder = upath.UPath(f"file://{ROOT}/dataset")
-    there = load_dataset(folder, SALT, look_at=engine.look_at)
+    there = load_dataset(folder, SALT, inspect_files=engine.inspect_files)
     assert there.rows == here.rows
     assert there.sha256 == here.sha256
     assert str(there) == str(here)
     np.testing.assert_array_equal(there.groups, here.groups)
 
 
-def test_predictions_are_the_local_engines_in_order_and_errors_stand_in_place(
+def test_predictions_are_the_local_engines_in_order_and_an_error_stands_in_place_of_an_image(
     engine, trained, tmp_path
 ):
     model, folder = trained
     paths = list_images(folder, recursive=True)
     (tmp_path / "cut.jpg").write_bytes(paths[0].read_bytes()[:3000])
     paths.insert(5, tmp_path / "cut.jpg")
-    classifier, clues, others = Classifier(model), [], []
-    local = Local().judge(classifier, paths, clues)
+    predictor = Predictor(model)
+    local = LocalEngine().predict_files(predictor, paths, with_statistics=True)
     there = [upath.UPath(f"file://{path}") for path in paths]
-    found = engine.judge(classifier, there, others)
+    found = engine.predict_files(predictor, there, with_statistics=True)
     for i, (ours, theirs) in enumerate(zip(local, found, strict=True)):
         if i == 5:
             assert str(theirs) == str(ours).replace(f"{paths[i]}", f"file://{paths[i]}")
@@ -170,57 +178,93 @@ def test_predictions_are_the_local_engines_in_order_and_errors_stand_in_place(
         np.testing.assert_array_equal(ours.heat, theirs.heat)
         np.testing.assert_array_equal(ours.image, theirs.image)
         assert (ours.warning, ours.scores) == (theirs.warning, theirs.scores)
-    assert [clue.file for clue in clues] == [clue.file for clue in others]
+        assert_same_statistics([ours.statistics], [theirs.statistics])
 
 
 def test_an_image_that_cannot_be_read_is_named_and_the_others_are_used(
-    engine, made_of, drawings, tmp_path
+    engine, network, drawings, tmp_path
 ):
     data = load_dataset(drawings, SALT).without({i: InputError("") for i in range(20, 128)})
-    data.paths[17] = tmp_path / "x.png"
+    data.paths[17] = upath.UPath(f"file://{tmp_path}/x.png")
     data.paths[17].write_bytes(b"no image")
-    features = extract(engine, made_of, data)
+    features = extract(engine, network, data)
     assert list(features.unread) == [17]
-    assert str(features.unread[17]).startswith(f"{tmp_path / 'x.png'}: is not an image")
-    assert_same(features, extract(Local(), made_of, data))
+    assert str(features.unread[17]).startswith(f"file://{tmp_path}/x.png: is not an image")
+    assert_same(features, extract(LocalEngine(), network, data))
+
+
+def test_augmented_features_that_were_kept_are_read_again(engine, nodes, network, tmp_path):
+    data = load_dataset(ROOT / "dataset", SALT)
+    kept = RayEngine(nodes[0], tmp_path / "features", CHUNK)
+    features = extract(kept, network, data, augmentations=3)
+    local = extract(LocalEngine(), network, data, augmentations=3)
+    for region, expected in local.regions.items():
+        np.testing.assert_allclose(features.regions[region], expected, rtol=0, atol=1e-6)
+    assert_same(extract(kept, network, data, augmentations=3), features)
 
 
 def test_a_node_is_lost_half_way_and_the_features_are_the_same(
-    engine, nodes, made_of, drawings, monkeypatch, tmp_path
+    engine, nodes, network, drawings, tmp_path
 ):
     data = load_dataset(drawings, SALT)
-    add, came = parts.Parts.add, []
-
-    def add_and_kill(parts, seen):
-        add(parts, seen)
-        came.append(min(seen))
+    folder = tmp_path / "features"
+    before = []
 
     def kill_at_work():
         first, second = nodes[1]
-        wait_until(lambda: came)
-        # The first holds its breath, or it might do all before the second has begun.
-        if held := at_work(first):
-            os.kill(held, signal.SIGSTOP)
-        wait_until(lambda: at_work(second))
+        wait_until(lambda: any(folder.glob("*.parquet")))
+        # The first node pauses, or it could compute everything before the second has started.
+        if paused := worker_of(first):
+            os.kill(paused, signal.SIGSTOP)
+        wait_until(lambda: worker_of(second))
         kill(second)
-        if held:
-            os.kill(held, signal.SIGCONT)
+        before.extend(folder.glob("*.parquet"))
+        if paused:
+            os.kill(paused, signal.SIGCONT)
 
-    monkeypatch.setattr(parts.Parts, "add", add_and_kill)
-    monkeypatch.setattr(parts, "PART", 32)
-    monkeypatch.setattr(engine, "_folder", tmp_path / "features")
     killer = Thread(target=kill_at_work)
     killer.start()
-    features = extract(engine, made_of, data)
+    kept = RayEngine(nodes[0], folder, CHUNK)
+    features = extract(kept, network, data)
     killer.join()
     assert nodes[1][1].poll() == -signal.SIGKILL
-    assert sorted(came) == list(range(0, 128, 16))
-    assert_same(features, extract(Local(), made_of, data))
+    assert len(before) < 8
+    assert_same(features, extract(LocalEngine(), network, data))
 
-    last = sorted((tmp_path / "features").glob("*.parquet"))[-1]
-    held = {i - i % 16 for i in parquet.read_table(last)["index"].to_pylist()}
-    last.unlink()  # as if the run had been cut off
-    assert_same(extract(engine, made_of, data), features)
-    assert set(came[8:]) == held
-    with pytest.raises(InputError, match="is of other images or options"):
-        extract(engine, made_of, data, views=1)
+    files = sorted(folder.glob("*.parquet"))
+    assert len(files) == 8
+    written = {path: path.stat().st_mtime_ns for path in files}
+    files[3].unlink()  # as if the run had been cut off
+    assert_same(extract(kept, network, data), features)
+    again = {path: path.stat().st_mtime_ns for path in sorted(folder.glob("*.parquet"))}
+    assert [path for path in files if again[path] != written[path]] == [files[3]]
+    with pytest.raises(InputError, match="has features of other images or options"):
+        extract(kept, network, data, augmentations=1)
+    files[0].write_bytes(b"no table")
+    with pytest.raises(InputError, match=f"{files[0].name}: is damaged; remove it"):
+        extract(kept, network, data)
+
+
+def test_a_training_that_was_killed_goes_on_and_prints_what_the_local_engine_prints(
+    engine, nodes, drawings, tmp_path
+):
+    options = ["--folds=2", "--repeats=1", "--precision=float32", "--no-cache"]
+    train = [sys.executable, ROOT / "train_covid19.py", "-d", drawings, *options]
+    cluster = ["--engine", "ray", "--ray-address", nodes[0], "--features", "features"]
+
+    def run(*arguments):
+        return subprocess.run([*train, *arguments], cwd=tmp_path, capture_output=True, text=True)
+
+    killed = subprocess.Popen([*train, *cluster], cwd=tmp_path, stderr=subprocess.DEVNULL)
+    try:
+        wait_until(lambda: any((tmp_path / "features").glob("[!.]*.parquet")))
+    finally:
+        killed.kill()
+        killed.wait()
+    assert not (tmp_path / "covid19.keras").exists()
+    first = min((tmp_path / "features").glob("*.parquet"))
+    written = first.stat().st_mtime_ns
+    resumed = run(*cluster)
+    assert resumed.returncode == 0, resumed.stderr
+    assert first.stat().st_mtime_ns == written
+    assert resumed.stdout == run().stdout

@@ -4,14 +4,12 @@ import numpy as np
 import pytest
 from sklearn.linear_model import LogisticRegression
 
-from covidxray import head
-from covidxray.splits import repeated_folds
+from covidxray.evaluation.splits import repeated_folds
+from covidxray.model.heads import HeadOptions, cross_validate, fit_heads
 
 # One batch holds all images, and there is no hidden layer: the fit is logistic regression.
-EXACT = head.HeadOptions(
-    units=0, dropout=0.0, l2=0.1, epochs=150, batch_size=128, learning_rate=0.05
-)
-SHORT = head.HeadOptions(units=4, dropout=0.2, epochs=3, learning_rate=0.01)
+EXACT = HeadOptions(units=0, dropout=0.0, l2=0.1, epochs=150, batch_size=128, learning_rate=0.05)
+SHORT = HeadOptions(units=4, dropout=0.2, epochs=3, learning_rate=0.01)
 SIZES = (10, 14, 24)  # of three classes
 GROUPS = np.arange(sum(SIZES)) // 2
 
@@ -38,7 +36,7 @@ def validated():
     pools, labels = cohort()
     folds = folds_of(labels)
     rng = np.random.default_rng(1)
-    return pools, labels, folds, *head.cross_validate(pools, labels, folds, EXACT, rng)
+    return pools, labels, folds, *cross_validate(pools, labels, folds, EXACT, rng)
 
 
 def test_every_region_is_predicted_by_fits_on_its_own_features_of_the_other_folds(validated):
@@ -70,11 +68,11 @@ def test_an_images_own_fold_never_teaches_the_fit_that_predicts_it():
     pools, labels = cohort()
     folds = folds_of(labels, repeats=1)
     _, _, test = folds[1]
-    before, _ = head.cross_validate(pools, labels, folds, SHORT, np.random.default_rng(1))
+    before, _ = cross_validate(pools, labels, folds, SHORT, np.random.default_rng(1))
     labels[test] = (labels[test] + 1) % 3
     for views in pools.values():
         views[test[1::2]] += 50
-    after, _ = head.cross_validate(pools, labels, folds, SHORT, np.random.default_rng(1))
+    after, _ = cross_validate(pools, labels, folds, SHORT, np.random.default_rng(1))
     others = np.setdiff1d(np.arange(len(labels)), test)
     for name in pools:
         np.testing.assert_array_equal(before[name][0, test[::2]], after[name][0, test[::2]])
@@ -88,9 +86,9 @@ def test_the_clean_image_is_predicted_and_no_augmentation_of_it():
     views = np.zeros((48, 3, 6), np.float32)
     views[:, 0] = rng.normal(size=(48, 6))
     views[np.arange(48), 0, labels] += 8
-    options = head.HeadOptions(units=0, dropout=0.0, epochs=40, learning_rate=0.05)
+    options = HeadOptions(units=0, dropout=0.0, epochs=40, learning_rate=0.05)
     pools, folds = {"whole": views, "lungs": views[..., ::-1]}, folds_of(labels)
-    found, _ = head.cross_validate(pools, labels, folds, options, rng)
+    found, _ = cross_validate(pools, labels, folds, options, rng)
     for probabilities in found.values():
         assert (probabilities.argmax(axis=2) == labels).mean() > 0.95
 
@@ -102,9 +100,9 @@ def stacked():
     labels = np.repeat([0, 1, 2], SIZES)
     views = np.random.default_rng(0).normal(size=(48, 3, 6)).astype(np.float32)
     views[np.arange(48), 1:, labels] += 8
-    options = head.HeadOptions(units=8, dropout=0.0, epochs=40, learning_rate=0.05)
+    options = HeadOptions(units=8, dropout=0.0, epochs=40, learning_rate=0.05)
     train = [np.arange(48)] * 2
-    return views, labels, head.fit_heads(views, labels, train, options, np.random.default_rng(1))
+    return views, labels, fit_heads(views, labels, train, options, np.random.default_rng(1))
 
 
 @pytest.mark.parametrize("view", [1, 2])

@@ -6,16 +6,16 @@ import numpy as np
 import pytest
 from test_dicom import IDENTIFIERS, save_dicom
 
-from covidxray.dataset import load_dataset, patient_digest
+from covidxray.data.dataset import load_dataset, patient_digest
+from covidxray.data.manifest import ManifestRow, fill_folder
 from covidxray.errors import InputError
-from covidxray.manifest import Row, fill_folder
 
 SALT = b"of the tests"
 
 
 def rows(name, patients, source="s", synthetic="no"):
     return [
-        Row(f"{name}{i}.png", source, f"{name}{i}", str(p), synthetic=synthetic)
+        ManifestRow(f"{name}{i}.png", source, f"{name}{i}", str(p), synthetic=synthetic)
         for i, p in enumerate(patients)
     ]
 
@@ -86,7 +86,7 @@ def test_a_row_without_its_image_is_named(fill, tmp_path):
     fill("covid", rows("c", [1, 2]))
     fill("normal", rows("n", [1]))
     (tmp_path / "covid" / "c1.png").unlink()
-    with pytest.raises(InputError, match=r"c1\.png: is in the manifest but gone"):
+    with pytest.raises(InputError, match=r"c1\.png: is listed in manifest.csv but missing"):
         load_dataset(tmp_path, SALT)
 
 
@@ -148,7 +148,7 @@ def test_a_dicom_file_gives_its_row_what_may_be_kept(hospital):
 def test_a_manifest_goes_before_a_dicom_files_own_header(tmp_path, fill):
     fill("normal", rows("n", [1]))
     save_dicom(tmp_path / "x", np.zeros((8, 8), np.uint8), **IDENTIFIERS)
-    fill_folder(tmp_path / "covid", [(Row("x.dcm", "s", "x", "1"), tmp_path / "x")])
+    fill_folder(tmp_path / "covid", [(ManifestRow("x.dcm", "s", "x", "1"), tmp_path / "x")])
     data = load_dataset(tmp_path, SALT)
     assert data.groups.tolist() == [0, 0]
     assert data.rows[0].source == "s"

@@ -11,11 +11,12 @@ from conftest import ROOT
 from pydicom import uid
 from pydicom.dataset import FileMetaDataset
 
-from covidxray import clues
-from covidxray.dicom import read_header, read_pixels
+from covidxray.data import dicom
+from covidxray.data.image_file import ImageFile, scale_to_uint8
+from covidxray.data.image_statistics import read_with_statistics
+from covidxray.data.images import read_image
+from covidxray.demo.phantom import Anatomy, draw_phantom
 from covidxray.errors import InputError
-from covidxray.images import eight_bits, is_dicom, read_image
-from covidxray.phantom import Anatomy, draw_phantom
 
 IDENTIFIERS = {
     "PatientName": "Doe^Jane",
@@ -109,6 +110,14 @@ def lut(first, entries, bits):
     return [item]
 
 
+def read_pixels(path):
+    return dicom.decode(ImageFile.read(path))[0]
+
+
+def read_header(path):
+    return dicom.read_header(ImageFile.read(path))
+
+
 def grey(path, values, *, dtype=np.uint16, **options):
     """What becomes of a row of stored values."""
     save_dicom(path, np.array([values] * 2, dtype), **options)
@@ -120,7 +129,7 @@ def drawing():
     """A phantom from black to white, uint8 (224, 224)."""
     rng = np.random.default_rng(0)
     image = draw_phantom(rng, Anatomy.draw(rng), size=224).image
-    return eight_bits(image, image.min(), image.max())
+    return scale_to_uint8(image, image.min(), image.max())
 
 
 @pytest.fixture
@@ -253,7 +262,7 @@ DECODE_DAMAGED = """
 import sys
 from pathlib import Path
 from covidxray.errors import InputError
-from covidxray.images import read_image
+from covidxray.data.images import read_image
 content = Path(sys.argv[1]).read_bytes()
 start = content.rindex(b"\\xe0\\x7f\\x10\\0") + 12  # of the pixel data: a table, the stream
 damaged, refused = Path(sys.argv[1] + "-damaged"), 0
@@ -300,7 +309,7 @@ def test_a_stream_of_thousands_of_scans_is_refused(path, drawing):
         (uid.UID("1.2.826.0.1.3680043.8.498.1"), "an unknown transfer syntax"),
     ],
 )
-def test_a_syntax_that_cannot_be_read_is_named_with_the_mend(path, drawing, syntax, named):
+def test_a_syntax_that_cannot_be_read_is_named_with_the_remedy(path, drawing, syntax, named):
     save_dicom(path, drawing)
     ds = pydicom.dcmread(path)
     ds.file_meta.TransferSyntaxUID = syntax
@@ -328,13 +337,13 @@ def test_the_preamble_may_be_missing(path, drawing, implicit, meta):
     start = 132 if meta else content.index(b"\x08\0\x16\0")
     path.write_bytes(content[start:])
     assert (read_image(path) == drawing[..., None]).all()
-    assert clues.read_header(path)["bits"] == 8
+    assert read_with_statistics(path)[1].file["bits"] == 8
 
 
 @pytest.mark.parametrize("kind", ["PNG", "JPEG", "TIFF", "BMP", "GIF", "WEBP"])
 def test_no_other_image_is_taken_for_dicom(path, picture, kind):
     path.write_bytes(picture(1, kind))
-    assert not is_dicom(path)
+    assert not ImageFile.read(path).is_dicom
     assert read_image(path).shape == (224, 224, 3)
 
 
@@ -367,7 +376,7 @@ def test_no_pixels_are_refused(path, drawing):
         read_image(path)
 
 
-def test_several_frames_are_refused_with_the_mend_and_one_is_not(path, drawing):
+def test_several_frames_are_refused_with_the_remedy_and_one_is_not(path, drawing):
     save_dicom(path, np.stack([drawing, drawing]))
     with pytest.raises(InputError, match="several frames; save each as a file of its own"):
         read_image(path)

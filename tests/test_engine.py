@@ -1,42 +1,49 @@
 """The engine that was asked for, or one line on how to get it; data sets in other storage."""
 
 import sys
-from argparse import ArgumentTypeError, Namespace
+from argparse import ArgumentTypeError
+from pathlib import Path
 
 import numpy as np
 import pytest
 from conftest import ROOT
 
-from covidxray import options
-from covidxray.dataset import load_dataset
+from covidxray import cli
+from covidxray.data.dataset import load_dataset
+from covidxray.data.images import read_image
 from covidxray.errors import InputError
+from covidxray.pipeline.engines import open_engine
 
 
-def test_without_ray_the_mend_is_named(monkeypatch):
+def test_without_ray_the_error_names_the_remedy(monkeypatch):
     monkeypatch.setitem(sys.modules, "ray", None)
     with pytest.raises(InputError, match=r"pip install -r requirements-cluster\.txt"):
-        options.open_engine(Namespace(engine="ray", ray_address=None))
+        open_engine("ray", None, [])
 
 
-@pytest.mark.parametrize("option", ["ray_address", "features"])
-def test_options_of_ray_alone_are_refused_without_it(option):
-    args = Namespace(**{"engine": "local", "ray_address": None, "features": None, option: "x"})
-    with pytest.raises(InputError, match="only --engine ray uses it"):
-        options.open_engine(args)
+def test_an_address_that_does_not_answer_is_named():
+    pytest.importorskip("ray", reason="Ray is not installed")
+    with pytest.raises(InputError, match="--ray-address nowhere: no Ray answers; start one"):
+        open_engine("ray", "nowhere", [])
 
 
-def test_a_uri_needs_a_package_or_the_other_engine(monkeypatch):
+def test_options_of_the_ray_engine_are_refused_without_it():
+    with pytest.raises(InputError, match="--ray-address: works with --engine ray only"):
+        open_engine("local", "auto", [])
+    with pytest.raises(InputError, match="--features: works with --engine ray only"):
+        open_engine("local", None, [], Path("features"))
+
+
+def test_a_uri_needs_a_package_and_the_ray_engine(monkeypatch):
     with monkeypatch.context() as patch:
         patch.setitem(sys.modules, "upath", None)
         with pytest.raises(ArgumentTypeError, match=r"requirements-cluster\.txt"):
-            options.place("s3://bucket/dataset")
+            cli.any_path("s3://bucket/dataset")
     pytest.importorskip("upath", reason="universal-pathlib is not installed")
-    with pytest.raises(InputError, match="only --engine ray reads from there"):
-        options.open_engine(
-            Namespace(engine="local", ray_address=None), options.place("memory://a")
-        )
+    with pytest.raises(InputError, match="memory://a: is read with --engine ray only"):
+        open_engine("local", None, [cli.any_path("memory://a")])
     with pytest.raises(ArgumentTypeError, match="memory://none: no such folder"):
-        options.existing_folder("memory://none")
+        cli.existing_folder("memory://none")
 
 
 def test_a_data_set_in_other_storage_is_the_one_that_was_put_there():
@@ -53,3 +60,17 @@ def test_a_data_set_in_other_storage_is_the_one_that_was_put_there():
             load_dataset(there, bytes(16))
     finally:
         there.fs.rm(there.path, recursive=True)
+
+
+def test_an_error_names_the_place_in_other_storage_and_makes_no_copy(monkeypatch):
+    upath = pytest.importorskip("upath", reason="universal-pathlib is not installed")
+    monkeypatch.setattr("tempfile.mkdtemp", None)
+    path = upath.UPath("memory://bucket/x.png")
+    path.write_bytes(b"no image")
+    with pytest.raises(
+        InputError, match=r"^memory://.*x\.png: is not an image that can be decoded"
+    ):
+        read_image(path)
+    path.unlink()
+    with pytest.raises(InputError, match=r"^memory://.*x\.png: is not a file"):
+        read_image(path)

@@ -6,12 +6,12 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from pages import Page
 from test_dicom import save_dicom
-from test_report import Page
 
-from covidxray.manifest import Row, fill_folder
-from covidxray.modelfile import MEMBER
-from covidxray.phantom import draw_phantom, encode_jpeg
+from covidxray.data.manifest import ManifestRow, fill_folder
+from covidxray.demo.phantom import draw_phantom, encode_jpeg
+from covidxray.model.model_file import MEMBER
 
 TAG = "<img src=x onerror=alert(1)>"
 QUOTE = "\"' onload='alert(1)' $_{x} &amp;{{7*7}}"
@@ -27,9 +27,9 @@ def hostile(trained, tmp_path):
         for member in old.namelist():
             content = old.read(member)
             if member == MEMBER:
-                about = {"classes": CLASSES, "positive": CLASSES[0], "synthetic": False}
-                about["card"] = {"data set": HOSTILE, HOSTILE: HOSTILE, "weights": QUOTE}
-                content = json.dumps({**json.loads(content), **about})
+                metadata = {"classes": CLASSES, "positive": CLASSES[0], "synthetic": False}
+                metadata["card"] = {"data set": HOSTILE, HOSTILE: HOSTILE, "weights": QUOTE}
+                content = json.dumps({**json.loads(content), **metadata})
             new.writestr(member, content)
     root = tmp_path / f"data {TAG}"
     rng = np.random.default_rng(0)
@@ -37,7 +37,7 @@ def hostile(trained, tmp_path):
         rows = []
         for i in range(3):
             picture = draw_phantom(rng, size=64, severity=0.7 * (1 - label)).image
-            row = Row(f"{i}{TAG}.jpg", HOSTILE, HOSTILE, f"{label}{i}{HOSTILE}", HOSTILE)
+            row = ManifestRow(f"{i}{TAG}.jpg", HOSTILE, HOSTILE, f"{label}{i}{HOSTILE}", HOSTILE)
             row = replace(row, finding=HOSTILE, age=HOSTILE, sex=HOSTILE, license=HOSTILE)
             rows.append((replace(row, url=HOSTILE), encode_jpeg(picture)))
         fill_folder(root / name, rows, [(HOSTILE, HOSTILE), (QUOTE, QUOTE)])

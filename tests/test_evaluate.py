@@ -10,12 +10,12 @@ import pytest
 from conftest import ROOT
 from pages import Page
 
-from covidxray.cache import Cache
-from covidxray.classifier import Classifier
-from covidxray.gradcam import central_share
-from covidxray.images import read_image
-from covidxray.manifest import read_manifest
-from covidxray.where import NAMES
+from covidxray.data.images import read_image
+from covidxray.data.lung_masks import heat_in_centre
+from covidxray.data.manifest import read_manifest
+from covidxray.evaluation.regions import REGION_NAMES
+from covidxray.model.cache import Cache
+from covidxray.model.predictor import Predictor
 
 pytestmark = pytest.mark.slow
 
@@ -106,7 +106,7 @@ def test_where_the_signal_is_is_printed_and_kept(on_training_folder):
     stdout, found, _ = on_training_folder
     where = found["where"]
     assert where == found["shortcuts"]["where"]
-    for pool, name in NAMES.items():
+    for pool, name in REGION_NAMES.items():
         assert f"{name}: {where[pool]['value']:.4f}" in stdout
     assert where["whole"] == found["auc"]
     assert f"lungs - outside: {where['difference']['value']:.4f}" in stdout
@@ -120,21 +120,22 @@ def test_warnings_lungs_and_heat_are_counted_as_the_predictions_have_them(
     stdout, found, text = on_training_folder
     model, drawings = trained
     paths = sorted(drawings.glob("*/*.jpg"))
-    predictions = list(Classifier(model, Cache(kept)).judge(paths))
+    predictions = list(Predictor(model, Cache(kept)).predict_files(paths))
     flagged = sum(bool(p.warning) for p in predictions)
     assert found["unlike_the_training_images"] == flagged
     assert f"unlike the training images: {flagged} of 12" in stdout
-    pairs = sum(p.found for p in predictions)
+    pairs = sum(p.lungs_found for p in predictions)
     assert (found["pairs_of_lungs"], found["where"]["found"]) == (pairs, pairs)
     warm = [p for p in predictions if p.heat.any()]
     inside = np.mean([p.heat[p.lungs].sum() / p.heat.sum() for p in warm])
-    centre = np.mean([central_share(p.heat) for p in warm])
+    centre = np.mean([heat_in_centre(p.heat) for p in warm])
     area = np.mean([p.lungs.mean() for p in warm])
     assert len({round(share, 2) for share in (inside, centre, area)}) == 3
     assert found["heat_in_lungs"] == pytest.approx(inside, abs=1e-4)
     assert found["heat_in_centre"] == pytest.approx(centre, abs=1e-4)
-    told = f"{inside:.0%} of the heat lies in the lungs, which are {area:.0%} of the picture, and "
-    assert f"{told}{centre:.0%} in the central part" in " ".join(text.split())
+    inside, area, centre = (f"{100 * share:.0f} %" for share in (inside, area, centre))
+    told = f"{inside} of the heat lies in the lungs, which are {area} of the picture, and "
+    assert f"{told}{centre} in the central part" in " ".join(text.split())
 
 
 def test_the_report_has_the_scores_and_the_cases(on_training_folder, trained):

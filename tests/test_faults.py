@@ -12,16 +12,15 @@ import sys
 import time
 import tracemalloc
 import zipfile
-from contextlib import ExitStack
 
 import pytest
 from conftest import ROOT
 
 from covidxray import files
-from covidxray.cache import Cache
+from covidxray.data.manifest import check_replaceable, read_manifest
 from covidxray.errors import InputError
-from covidxray.manifest import check_ours, read_manifest
-from covidxray.modelfile import MEMBER
+from covidxray.model.cache import Cache
+from covidxray.model.model_file import MEMBER
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="Windows has no such signals")
 TRAIN = ("train_covid19.py", "-d", "drawings", "--folds", 2, "--repeats", 1, "--cache", "kept")
@@ -118,8 +117,8 @@ def content(path):
     with zipfile.ZipFile(path) as archive:
         assert archive.testzip() is None
         members = {name: archive.read(name) for name in archive.namelist()}
-    about = json.loads(members[MEMBER])
-    members[MEMBER] = {**about, "salt": "", "patients": len(about["patients"])}
+    metadata = json.loads(members[MEMBER])
+    members[MEMBER] = {**metadata, "salt": "", "patients": len(metadata["patients"])}
     config = re.sub(rb'"shared_object_id": \d+', b"", members["config.json"])
     config = re.sub(rb'"([a-z_]+)_\d+"', rb'"\1"', config)
     return members | {"metadata.json": None, "config.json": config}
@@ -151,7 +150,7 @@ def earlier(folder, name):
         *[("train", 5), ("evaluate", 4), ("predict", 4)],
     ],
 )
-def test_killed_at_any_moment_each_output_is_the_old_or_the_new_and_the_next_run_mends_all(
+def test_killed_at_any_moment_each_output_is_the_old_or_the_new_and_the_next_run_is_undisturbed(
     place, name, kills
 ):
     folder = place(name)
@@ -177,7 +176,6 @@ def test_killed_at_any_moment_each_output_is_the_old_or_the_new_and_the_next_run
         assert all(cached is not None for cached in entries(folder / "kept"))
     assert finish(start(folder, name)) == (0, [])
     assert contents(folder, name) == new
-    assert hidden(folder) == []
 
 
 def entries(folder):
@@ -226,9 +224,9 @@ def test_a_stopped_run_ends_even_where_python_does_not_hear_of_it(tmp_path):
 import sys; sys.path.insert(0, {str(ROOT)!r})
 import time
 from pathlib import Path
-from covidxray import cli, files
+from covidxray import files, process
 def main():
-    with files.whole_file(Path("x.txt")) as part:
+    with files.atomic_write(Path("x.txt")) as part:
         part.write_text("half")
         print("on", flush=True)
         while True:
@@ -236,7 +234,7 @@ def main():
                 time.sleep(60)
             except BaseException:  # as imported code may
                 pass
-cli.run(main)
+process.run_script(main)
 """
     process = subprocess.Popen(
         [sys.executable, "-c", program],
@@ -253,54 +251,23 @@ cli.run(main)
     assert list(tmp_path.iterdir()) == []
 
 
-@pytest.fixture
-def dead():
-    """The number of a process that is no more."""
-    process = subprocess.Popen([sys.executable, "-c", ""])
-    process.wait()
-    return process.pid
-
-
-def of(path, process):
-    """The name of a stand-in that `process` made."""
-    return path.with_name(path.name.replace(str(os.getpid()), str(process)))
-
-
-def test_what_a_killed_run_left_goes_and_what_a_running_one_needs_stays(tmp_path, dead):
-    left = of(files.stand_in(tmp_path / "covid19.keras", ".keras"), dead)
-    folder = of(files.stand_in(tmp_path / "covid", ".new"), dead)
-    running = of(files.stand_in(tmp_path / "metrics.json", ".json"), os.getppid())
-    others = tmp_path / f".notes.{dead}.txt"
-    for path in (left, running, others, folder / "manifest.csv"):
-        path.parent.mkdir(exist_ok=True)
-        path.write_text("half")
-    files.check_writable(tmp_path / "plot.png")
-    assert sorted(tmp_path.iterdir()) == sorted([running, others])
-
-
-def test_a_folder_that_was_about_to_be_replaced_goes_back_to_its_place(tmp_path, dead):
-    (tmp_path / "covid").mkdir()
-    (tmp_path / "covid/excluded.csv").write_text("filename,reason\n")
-    (tmp_path / "covid").rename(of(files.stand_in(tmp_path / "covid", ".old"), dead))
-    check_ours(tmp_path / "covid")
-    assert [path.name for path in tmp_path.rglob("*")] == ["covid", "excluded.csv"]
-
-
 def test_outputs_of_one_run_come_together_or_not_at_all(tmp_path):
     paths = tmp_path / "a.txt", tmp_path / "b.txt"
     paths[0].write_text("old")
 
     with (
         pytest.raises(InputError, match=r"b\.txt: cannot be written"),
-        files.whole_files() as begin,
+        files.atomic_writes() as output,
     ):
-        begin(paths[0]).write_text("new")
-        with files.naming(paths[1]):
-            (begin(paths[1]) / "no folder").write_text("new")
+        with output(paths[0]) as temporary:
+            temporary.write_text("new")
+        with output(paths[1]) as temporary:
+            (temporary / "no folder").write_text("new")
     assert {path.name: path.read_text() for path in tmp_path.iterdir()} == {"a.txt": "old"}
-    with files.whole_files() as begin:
+    with files.atomic_writes() as output:
         for path in paths:
-            begin(path).write_text("new")
+            with output(path) as temporary:
+                temporary.write_text("new")
     assert {path.name: path.read_text() for path in tmp_path.iterdir()} == {
         "a.txt": "new",
         "b.txt": "new",
@@ -308,7 +275,8 @@ def test_outputs_of_one_run_come_together_or_not_at_all(tmp_path):
 
 
 @pytest.mark.parametrize(
-    "arguments", [(*TRAIN, "-p", "x.keras", "-m", "x.keras"), (*EVALUATE, "--json", "given.keras")]
+    "arguments",
+    [(*TRAIN, "-p", "x.png", "--metrics", "x.png"), (*EVALUATE, "--json", "given.keras")],
 )
 def test_no_output_replaces_another_or_the_model(script, tmp_path, arguments):
     (tmp_path / "drawings").mkdir()
@@ -386,7 +354,7 @@ def test_a_standard_output_that_takes_no_more_is_one_line():
     with open("/dev/full", "w") as full:
         done = subprocess.run(command, stdout=full, stderr=subprocess.PIPE, text=True, check=False)
     assert done.returncode == 2
-    said = "error: standard output: cannot be written (No space left on device)"
+    said = "error: standard output: cannot be written (No space left on device); make room there"
     assert done.stderr.splitlines()[-1] == said
 
 
@@ -407,7 +375,7 @@ def test_two_builders_that_fill_one_folder_leave_that_of_one_of_them(place, name
         found = contents(folder, name)
         for output in found:
             assert found[output] in (whole[0][output], whole[1][output])
-            check_ours(folder / output)
+            check_replaceable(folder / output)
             assert len(read_manifest(folder / output)) == 4
         assert hidden(folder) == []
 
@@ -468,30 +436,24 @@ def test_a_cache_that_may_not_be_written_to_serves(tmp_path, monkeypatch):
 @pytest.mark.slow
 def test_memory_does_not_grow_with_the_number_of_images(trained, tmp_path):
     """Every good file is one drawing, whose pass through the network is kept in the cache."""
-    from covidxray.classifier import Classifier
-    from covidxray.tables import open_tables
+    from covidxray.model.predictor import Predictor
 
     model, drawings = trained
-    classifier = Classifier(model, Cache(tmp_path / "kept"))
+    classifier = Predictor(model, Cache(tmp_path / "kept"))
     drawing = min((drawings / "covid").glob("*.jpg"))
-    assert len(list(classifier.judge([drawing]))) == 1
+    assert len(list(classifier.predict_files([drawing]))) == 1
     paths = []
     for i in range(320):
         path = tmp_path / f"{i}.jpg"
         path.write_bytes(b"bad" if i % 100 == 50 else drawing.read_bytes())
         paths.append(path)
     held, good = [], 0
-    with ExitStack() as stack:
-        write = open_tables(stack, tmp_path / "t.csv", tmp_path / "t.json")
-        tracemalloc.start()
-        stack.callback(tracemalloc.stop)
-        for i, prediction in enumerate(classifier.judge(paths)):
-            if not isinstance(prediction, InputError):
-                good += 1
-                write(str(paths[i]), *["x"] * 7)
-            if i in (119, 319):
-                gc.collect()
-                held.append(tracemalloc.get_traced_memory()[0])
+    tracemalloc.start()
+    for i, prediction in enumerate(classifier.predict_files(paths)):
+        good += not isinstance(prediction, InputError)
+        if i in (119, 319):
+            gc.collect()
+            held.append(tracemalloc.get_traced_memory()[0])
+    tracemalloc.stop()
     assert good == 317
-    assert len(json.loads((tmp_path / "t.json").read_text())) == 317
     assert held[1] - held[0] < 250_000  # bytes: of the 200 images between, not two

@@ -1,4 +1,4 @@
-"""Heat maps are Grad-CAM as its paper has it, worked out by automatic differentiation."""
+"""Heat maps equal those of Grad-CAM by automatic differentiation."""
 
 from itertools import pairwise
 
@@ -8,16 +8,18 @@ import numpy as np
 import pytest
 from conftest import ROOT
 
-from covidxray import gradcam
-from covidxray.backbone import FEATURES, LAST, RECIPES, build_backbone
-from covidxray.head import Heads, build_model
-from covidxray.images import SIZE, read_image
-from covidxray.masks import enlarge
-from covidxray.weights import load_weights
+from covidxray.data.images import SIZE, read_image
+from covidxray.data.lung_masks import CENTRAL_SIDE, enlarge, heat_in_centre
+from covidxray.model import gradcam
+from covidxray.model.heads import Heads
+from covidxray.model.model_file import build_model
+from covidxray.model.vgg16 import FEATURES, LAST, RECIPES, build_backbone
+from covidxray.model.weights import load_weights
 
 
-def heat_map(*seen):
-    return gradcam.spread(gradcam.coarse_heat(*seen), *seen[5:])
+def heat_map(model, power, features, maps, label, within=None):
+    coarse = gradcam.coarse_heat(model, power, features, maps, label, within)
+    return gradcam.enlarge_heat(coarse, within)
 
 
 @pytest.fixture(scope="module", params=RECIPES)
@@ -88,7 +90,7 @@ def by_differentiation(model, maps, label):
 
 
 @pytest.mark.slow
-def test_what_is_differentiated_is_the_models_prediction(model, outputs):
+def test_the_reference_scores_give_the_models_probabilities(model, outputs):
     raised = np.exp(keras.ops.convert_to_numpy(logits(model[0], outputs[2][None])))
     assert raised / raised.sum() == pytest.approx(outputs[0], abs=1e-5)
 
@@ -118,22 +120,22 @@ def test_a_picture_without_features_has_no_heat(model):
     assert not heat.any()
 
 
-def test_the_central_share_of_even_heat_is_the_centres_area():
-    share = gradcam.central_share(np.ones((SIZE, SIZE), np.float32))
-    assert share == pytest.approx(gradcam.EVEN, abs=0.01)
+def test_evenly_spread_heat_is_in_the_centre_in_proportion_to_its_area():
+    share = heat_in_centre(np.ones((SIZE, SIZE), np.float32))
+    assert share == pytest.approx(CENTRAL_SIDE**2, abs=0.01)
 
 
-def test_the_central_share_is_all_nothing_or_unknown():
+def test_the_fraction_of_heat_in_the_centre_is_nan_0_or_1_for_no_outer_or_central_heat():
     heat = np.zeros((SIZE, SIZE), np.float32)
-    assert np.isnan(gradcam.central_share(heat))
+    assert np.isnan(heat_in_centre(heat))
     heat[0, 0] = 1
-    assert gradcam.central_share(heat) == 0
+    assert heat_in_centre(heat) == 0
     heat[0, 0], heat[SIZE // 2, SIZE // 2] = 0, 1
-    assert gradcam.central_share(heat) == 1
+    assert heat_in_centre(heat) == 1
 
 
 @pytest.mark.slow
-def test_where_the_lungs_alone_are_pooled_only_they_have_heat(model, outputs):
+def test_a_model_that_pools_the_lungs_has_heat_in_the_lungs_only(model, outputs):
     _, features, maps = outputs
     within = np.full((28, 28), -1.0, np.float32)
     within[8:20, 4:11] = 1
@@ -143,7 +145,7 @@ def test_where_the_lungs_alone_are_pooled_only_they_have_heat(model, outputs):
 
 
 @pytest.mark.slow
-def test_where_no_lung_is_found_the_heat_is_of_the_whole_picture(model, outputs):
+def test_if_no_lungs_are_found_the_heat_is_that_of_the_whole_picture(model, outputs):
     none = np.full((28, 28), -1.0, np.float32)
     whole = heat_map(*model, *outputs[1:], 0)
     np.testing.assert_array_equal(heat_map(*model, *outputs[1:], 0, none), whole)

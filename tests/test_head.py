@@ -1,4 +1,4 @@
-"""Many heads trained as one learn what each would alone, and the saved file is all one needs."""
+"""Heads that are trained together learn what each learns alone; VGG16 is that of Keras."""
 
 from dataclasses import replace
 from itertools import combinations
@@ -9,37 +9,43 @@ import pytest
 from PIL import Image
 from sklearn.linear_model import LogisticRegression
 
-from covidxray import head
-from covidxray.backbone import FEATURES, RECIPES, Recipe, build_backbone, native_bfloat16
-from covidxray.features import draw_angles, extract, rotate
-from covidxray.images import read_image, save_png
-from covidxray.lungs import load_segmenter
-from covidxray.metrics import score_repeats
-from covidxray.splits import repeated_folds
-from covidxray.weights import load_weights
+from covidxray.data.images import read_image, save_png
+from covidxray.evaluation.metrics import score_repeats
+from covidxray.evaluation.splits import repeated_folds
+from covidxray.model.features import draw_angles, extract, rotate
+from covidxray.model.heads import (
+    HeadOptions,
+    cross_validate,
+    default_batch_size,
+    fit_heads,
+    options_for,
+)
+from covidxray.model.lungs import load_segmenter
+from covidxray.model.model_file import build_model
+from covidxray.model.vgg16 import FEATURES, RECIPES, Recipe, build_backbone, native_bfloat16
+from covidxray.model.weights import load_weights
 from make_demo_dataset import draw_class
 
-PLAIN = head.HeadOptions(units=8, dropout=0.0, epochs=10, learning_rate=0.01)
-LINEAR = head.HeadOptions(units=0, dropout=0.0, l2=0.1, epochs=10, learning_rate=0.01)
+PLAIN = HeadOptions(units=8, dropout=0.0, epochs=10, learning_rate=0.01)
+LINEAR = HeadOptions(units=0, dropout=0.0, l2=0.1, epochs=10, learning_rate=0.01)
 # One batch holds all images: what is left is the loss, without the noise of its batches.
-EXACT = head.HeadOptions(
-    units=0, dropout=0.0, l2=0.1, epochs=300, batch_size=128, learning_rate=0.05
-)
+EXACT = HeadOptions(units=0, dropout=0.0, l2=0.1, epochs=300, batch_size=128, learning_rate=0.05)
 
 
-def cohort(n=30, views=2, width=16, shift=2.0, seed=0):
-    """Features (n, 1 + views, width) of two classes whose means differ by `shift`, and labels."""
+def cohort(n=30, augmentations=2, width=16, shift=2.0, seed=0):
+    """Features (n, 1 + augmentations, width) of two classes whose means differ by `shift`, and
+    labels."""
     rng = np.random.default_rng(seed)
     labels = np.arange(n) % 2
-    views = rng.normal(size=(n, 1 + views, width)) + shift * labels[:, None, None]
-    return views.astype(np.float32), labels
+    features = rng.normal(size=(n, 1 + augmentations, width)) + shift * labels[:, None, None]
+    return features.astype(np.float32), labels
 
 
 @pytest.mark.parametrize("options", [PLAIN, LINEAR])
-def test_the_loss_and_accuracy_that_are_followed_are_what_keras_evaluates(options):
-    views, labels = cohort(shift=0.3)
+def test_the_validation_loss_and_accuracy_of_each_epoch_are_what_keras_evaluates(options):
+    features, labels = cohort(shift=0.3)
     fold, rng = np.arange(20, 30), np.random.default_rng(1)
-    heads = head.fit_heads(views, labels, [np.arange(20)], options, rng, validation=fold)
+    heads = fit_heads(features, labels, [np.arange(20)], options, rng, validation=fold)
     model = keras.Sequential([keras.Input((16,))])
     for k, b in zip(heads.kernels, heads.biases, strict=True):
         kind = "softmax" if b is heads.biases[-1] else "relu"
@@ -50,7 +56,7 @@ def test_the_loss_and_accuracy_that_are_followed_are_what_keras_evaluates(option
         )
         model.layers[-1].set_weights([k[0], b[0]])
     model.compile(loss="sparse_categorical_crossentropy", metrics=["accuracy"])
-    x = (views[fold, 0] - heads.mean) / heads.scale
+    x = (features[fold, 0] - heads.mean) / heads.scale
     loss, accuracy = model.evaluate(x, labels[fold], verbose=0)
     assert 0 < accuracy < 1
     assert heads.history["val_loss"][-1] == pytest.approx(loss, rel=1e-5)
@@ -60,91 +66,91 @@ def test_the_loss_and_accuracy_that_are_followed_are_what_keras_evaluates(option
 
 @pytest.mark.parametrize("options", [PLAIN, LINEAR])
 def test_a_head_in_a_stack_learns_what_it_learns_alone(options):
-    views, labels = cohort()
+    features, labels = cohort()
     train = [np.arange(20), np.arange(5, 25), np.arange(3, 20)]
-    stacked = head.fit_heads(views, labels, train, options, np.random.default_rng(1))
-    alone = head.fit_heads(views, labels, train[:1], options, np.random.default_rng(1))
+    stacked = fit_heads(features, labels, train, options, np.random.default_rng(1))
+    alone = fit_heads(features, labels, train[:1], options, np.random.default_rng(1))
     np.testing.assert_allclose(
-        stacked.predict(views[:, 0], 0), alone.predict(views[:, 0], 0), atol=1e-4
+        stacked.predict(features[:, 0], 0), alone.predict(features[:, 0], 0), atol=1e-4
     )
 
 
 def test_a_head_without_hidden_units_is_penalised_balanced_logistic_regression():
-    views, labels = cohort(60, views=0, shift=1.0)
+    features, labels = cohort(60, augmentations=0, shift=1.0)
     train = np.flatnonzero((labels == 0) | (np.arange(60) % 3 == 0))  # 30 and 10
-    heads = head.fit_heads(views, labels, [train], EXACT, np.random.default_rng(1))
-    x = (views[:, 0] - heads.mean[0]) / heads.scale[0]
+    heads = fit_heads(features, labels, [train], EXACT, np.random.default_rng(1))
+    x = (features[:, 0] - heads.mean[0]) / heads.scale[0]
     # Two opposite columns of weights pay half of what one of their difference would.
     reference = LogisticRegression(C=1 / (EXACT.l2 * len(train)), class_weight="balanced")
     reference.fit(x[train], labels[train])
     np.testing.assert_allclose(
-        heads.predict(views[:, 0], 0), reference.predict_proba(x), atol=0.005
+        heads.predict(features[:, 0], 0), reference.predict_proba(x), atol=0.005
     )
 
 
 @pytest.mark.parametrize("options", [EXACT, replace(EXACT, epochs=60, batch_size=8)])
 def test_a_rare_class_weighs_as_much_as_a_frequent_one(options):
-    views, _ = cohort(128, views=0, shift=0.0)
+    features, _ = cohort(128, augmentations=0, shift=0.0)
     labels = (np.arange(128) % 4 == 0).astype(int)  # 96 and 32, and nothing tells them apart
     options = replace(options, l2=10.0)
-    heads = head.fit_heads(views, labels, [np.arange(128)], options, np.random.default_rng(1))
-    np.testing.assert_allclose(heads.predict(views[:, 0], 0).mean(axis=0), 0.5, atol=0.03)
+    heads = fit_heads(features, labels, [np.arange(128)], options, np.random.default_rng(1))
+    np.testing.assert_allclose(heads.predict(features[:, 0], 0).mean(axis=0), 0.5, atol=0.03)
 
 
-def test_two_copies_more_of_a_class_change_little():
-    views, labels = cohort(40, views=0, shift=0.7)
+def test_two_more_copies_of_one_class_change_the_predictions_little():
+    features, labels = cohort(40, augmentations=0, shift=0.7)
     copied = np.concatenate([np.arange(40), *[np.flatnonzero(labels == 0)] * 2])
     rng = np.random.default_rng(1)
-    heads = head.fit_heads(views, labels, [np.arange(40), copied], EXACT, rng)
-    called = [heads.predict(views[:, 0], fit)[:, 1] for fit in (0, 1)]
+    heads = fit_heads(features, labels, [np.arange(40), copied], EXACT, rng)
+    called = [heads.predict(features[:, 0], fit)[:, 1] for fit in (0, 1)]
     assert abs(called[0].mean() - called[1].mean()) < 0.01
     assert np.abs(called[0] - called[1]).max() < 0.05
 
 
 @pytest.mark.parametrize("n", [50, 640, 5_000, 300_000])
 def test_an_epoch_of_four_fifths_of_the_images_has_at_most_about_64_steps(n):
-    size = head.usual_batch(n)
+    size = default_batch_size(n)
     assert size == 8 or 0.8 * n / size == pytest.approx(64, rel=0.02)
     assert size > 8 or n < 720
 
 
-def test_nothing_of_a_test_image_reaches_its_training():
-    views, labels = cohort()
+def test_test_images_do_not_change_the_trained_head():
+    features, labels = cohort()
     train = np.arange(24)
-    before = head.fit_heads(views, labels, [train], PLAIN, np.random.default_rng(1))
-    views[24:] = 1e6
-    after = head.fit_heads(views, labels, [train], PLAIN, np.random.default_rng(1))
+    before = fit_heads(features, labels, [train], PLAIN, np.random.default_rng(1))
+    features[24:] = 1e6
+    after = fit_heads(features, labels, [train], PLAIN, np.random.default_rng(1))
     np.testing.assert_array_equal(before.kernels[0], after.kernels[0])
     np.testing.assert_array_equal(before.mean, after.mean)
 
 
 def test_two_fits_from_one_seed_are_the_same():
-    views, labels = cohort()
-    options = head.HeadOptions(units=8, epochs=3)
+    features, labels = cohort()
+    options = HeadOptions(units=8, epochs=3)
     heads = [
-        head.fit_heads(views, labels, [np.arange(30)], options, np.random.default_rng(1))
+        fit_heads(features, labels, [np.arange(30)], options, np.random.default_rng(1))
         for _ in range(2)
     ]
     np.testing.assert_array_equal(heads[0].kernels[0], heads[1].kernels[0])
 
 
 @pytest.mark.parametrize(("shift", "low", "high"), [(2.0, 0.95, 1.0), (0.0, 0.3, 0.7)])
-def test_cross_validation_finds_a_difference_and_invents_none(shift, low, high):
-    views, labels = cohort(80, shift=shift)
+def test_cross_validation_finds_a_difference_between_classes_only_if_there_is_one(shift, low, high):
+    features, labels = cohort(80, shift=shift)
     rng = np.random.default_rng(3)
     folds = list(repeated_folds(labels, np.arange(80), 5, 3, rng))
-    pools, fit = head.cross_validate({"whole": views}, labels, folds, PLAIN, rng)
-    probabilities = pools["whole"]
+    regions, fit = cross_validate({"whole": features}, labels, folds, PLAIN, rng)
+    probabilities = regions["whole"]
     assert low <= (probabilities.argmax(axis=2) == labels).mean() <= high
     assert [len(np.unique(f)) for f in fit] == [5, 5, 5]
 
 
 def test_three_classes_work():
-    views, _ = cohort(30, shift=0.0)
+    features, _ = cohort(30, shift=0.0)
     labels = np.arange(30) % 3
-    views[np.arange(30), :, labels] += 6
-    heads = head.fit_heads(views, labels, [np.arange(30)], PLAIN, np.random.default_rng(1))
-    probabilities = heads.predict(views[:, 0], 0)
+    features[np.arange(30), :, labels] += 6
+    heads = fit_heads(features, labels, [np.arange(30)], PLAIN, np.random.default_rng(1))
+    probabilities = heads.predict(features[:, 0], 0)
     np.testing.assert_allclose(probabilities.sum(axis=1), 1)
     assert (probabilities.argmax(axis=1) == labels).mean() > 0.9
 
@@ -153,8 +159,8 @@ def test_every_rate_of_dropout_gives_another_head():
     views, labels = cohort(shift=0.5)
     predicted = []
     for rate in (0.0, 0.2, 0.5):
-        options = head.HeadOptions(units=8, dropout=rate, epochs=3, learning_rate=0.01)
-        heads = head.fit_heads(views, labels, [np.arange(30)], options, np.random.default_rng(1))
+        options = HeadOptions(units=8, dropout=rate, epochs=3, learning_rate=0.01)
+        heads = fit_heads(views, labels, [np.arange(30)], options, np.random.default_rng(1))
         predicted.append(heads.predict(views[:, 0], 0))
     for one, other in combinations(predicted, 2):
         assert np.abs(one - other).max() > 1e-3
@@ -164,17 +170,17 @@ def test_training_takes_a_step_of_the_learning_rate_for_every_batch_of_every_epo
     # Adam's step is the learning rate for as long as a gradient hardly changes.
     labels = np.repeat([0, 1], [14, 16])
     views = np.where(labels == 1, 1.0, -1.0)[:, None, None].astype(np.float32)
-    options = head.HeadOptions(
+    options = HeadOptions(
         units=0, dropout=0.0, l2=0.0, epochs=4, batch_size=10, learning_rate=0.002
     )
-    heads = head.fit_heads(views, labels, [np.arange(30)], options, np.random.default_rng(1))
+    heads = fit_heads(views, labels, [np.arange(30)], options, np.random.default_rng(1))
     np.testing.assert_allclose(heads.kernels[0][0, 0], [-0.024, 0.024], rtol=0.1)
 
 
 def test_dropout_is_for_training_and_not_for_prediction():
     views, labels = cohort()
-    options = head.HeadOptions(units=8, dropout=0.8, epochs=2)
-    heads = head.fit_heads(views, labels, [np.arange(30)], options, np.random.default_rng(1))
+    options = HeadOptions(units=8, dropout=0.8, epochs=2)
+    heads = fit_heads(views, labels, [np.arange(30)], options, np.random.default_rng(1))
     x = (views[:, 0] - heads.mean[0]) / heads.scale[0]
     hidden = np.maximum(x @ heads.kernels[0][0] + heads.biases[0][0], 0)
     raised = np.exp(hidden @ heads.kernels[1][0] + heads.biases[1][0])
@@ -187,8 +193,8 @@ def test_every_row_of_an_image_is_drawn_in_some_epochs():
     # it only if row k was drawn. Two images that kept their rows throughout would leave out one.
     labels = np.array([0, 1])
     views = np.stack([-np.eye(3), np.eye(3)]).astype(np.float32)
-    options = head.HeadOptions(units=0, dropout=0.0, epochs=60, learning_rate=0.01)
-    heads = head.fit_heads(views, labels, [np.arange(2)], options, np.random.default_rng(1))
+    options = HeadOptions(units=0, dropout=0.0, epochs=60, learning_rate=0.01)
+    heads = fit_heads(views, labels, [np.arange(2)], options, np.random.default_rng(1))
     weight = heads.kernels[0][0, :, 1] - heads.kernels[0][0, :, 0]
     assert weight.min() > 0.3 * weight.max() > 0
 
@@ -200,7 +206,7 @@ def test_classes_of_unequal_size_keep_their_labels_in_every_row_of_an_image():
     views[np.arange(24), :, labels] += 3
     train = [np.flatnonzero(np.arange(24) % 3), np.arange(3, 24)]
     options = replace(LINEAR, learning_rate=0.05)
-    heads = head.fit_heads(views, labels, train, options, np.random.default_rng(1))
+    heads = fit_heads(views, labels, train, options, np.random.default_rng(1))
     for fit, indices in enumerate(train):
         for row in range(3):
             called = heads.predict(views[:, row], fit).argmax(axis=1)
@@ -244,12 +250,12 @@ def maps(weights, images):
     )
 
 
-def features_of(weights, recipe, precision, images, views=1):
+def features_of(weights, recipe, precision, images, augmentations=1):
+    """The backbone of a recipe, and the features of the whole picture (N, 1 + A, 512)."""
     backbone = build_backbone(weights, RECIPES[recipe], precision)
-    rng = np.random.default_rng(5)
-    made = RECIPES[recipe], load_segmenter()
-    found = extract(backbone, *made, images, views=views, rotation=15, rng=rng)
-    return backbone, found.views["whole"]
+    angles = draw_angles(len(images), augmentations, 15, np.random.default_rng(5))
+    features = extract(backbone, RECIPES[recipe], load_segmenter(), images, angles)
+    return backbone, features.regions["whole"]
 
 
 @pytest.fixture(scope="module")
@@ -280,19 +286,18 @@ def test_a_coloured_picture_is_normalised_as_torchvision_does(weights, coloured)
 def test_the_rows_after_the_first_are_of_the_rotated_image_and_the_lungs_of_the_clean_one(
     weights, coloured, tmp_path
 ):
-    made, image = RECIPES["portable"], coloured[0]
+    recipe, image = RECIPES["portable"], coloured[0]
     angles = draw_angles(4, 2, 40.0, np.random.default_rng(6))
     paths = [image, image, tmp_path / "first.png", tmp_path / "second.png"]
     for path, angle in zip(paths[2:], angles[1], strict=True):
         save_png(path, rotate(read_image(image), angle))
-    turned = {"views": 2, "rotation": 40.0, "rng": np.random.default_rng(6)}
-    found = extract(build_backbone(weights, made), made, load_segmenter(), paths, **turned)
+    found = extract(build_backbone(weights, recipe), recipe, load_segmenter(), paths, angles)
     close = {"rtol": 1e-3, "atol": 1e-3}
-    for views in found.views.values():
-        assert views.shape == (4, 3, FEATURES)
-        np.testing.assert_allclose(views[0, 0], views[1, 0], **close)
-        np.testing.assert_allclose(views[1, 1:], views[2:, 0], **close)
-        assert np.abs(np.diff(views, axis=1)).max(axis=2).min() > 0.1
+    for features in found.regions.values():
+        assert features.shape == (4, 3, FEATURES)
+        np.testing.assert_allclose(features[0, 0], features[1, 0], **close)
+        np.testing.assert_allclose(features[1, 1:], features[2:, 0], **close)
+        assert np.abs(np.diff(features, axis=1)).max(axis=2).min() > 0.1
     np.testing.assert_allclose(found.lungs[0], found.lungs[1], rtol=1e-3, atol=1e-2)
     assert np.abs(found.lungs[1] - found.lungs[2]).max() > 0.1
 
@@ -318,7 +323,7 @@ def test_a_positive_angle_turns_the_image_counterclockwise_about_its_centre():
 def test_the_backbone_is_keras_own_vgg16_pooled_over_the_whole_map(
     weights, images, maps, recipe, power
 ):
-    own, ours = features_of(weights, recipe, "float32", images, views=0)
+    own, ours = features_of(weights, recipe, "float32", images, augmentations=0)
     whole = maps[recipe].astype(np.float64)
     expected = (whole**power).mean(axis=(1, 2)) ** (1 / power)
     assert ours.shape == (len(images), 1, FEATURES)
@@ -349,12 +354,12 @@ def test_bfloat16_changes_one_class_in_a_hundred_at_most_and_hardly_the_auc(weig
             patients.append(row.patient_id)
     labels, groups = np.array(labels), np.unique(patients, return_inverse=True)[1]
     folds = list(repeated_folds(labels, groups, 5, 4, np.random.default_rng(0)))
-    options = head.options_for(RECIPES["portable"], None, None, 25, 8, None)
+    options = options_for(RECIPES["portable"])
     called, areas = [], []
     for precision in ("float32", "bfloat16"):
-        _, views = features_of(weights, "portable", precision, paths, views=0)
+        _, features = features_of(weights, "portable", precision, paths, augmentations=0)
         rng = np.random.default_rng(1)
-        found, fit = head.cross_validate({"whole": views}, labels, folds, options, rng)
+        found, fit = cross_validate({"whole": features}, labels, folds, options, rng)
         probabilities = found["whole"]
         scores = score_repeats(labels, probabilities, fit, groups, 0)
         called.append(probabilities.argmax(axis=2))
@@ -365,31 +370,33 @@ def test_bfloat16_changes_one_class_in_a_hundred_at_most_and_hardly_the_auc(weig
 
 @pytest.mark.slow
 @pytest.mark.parametrize(("recipe", "options"), [("portable", LINEAR), ("tutorial", PLAIN)])
-def test_the_saved_file_is_all_that_plain_keras_needs(weights, images, tmp_path, recipe, options):
-    backbone, views = features_of(weights, recipe, "float32", images)
+def test_plain_keras_loads_the_saved_model_and_predicts_what_the_head_predicts(
+    weights, images, tmp_path, recipe, options
+):
+    backbone, features = features_of(weights, recipe, "float32", images)
     labels = np.array([0, 1] * 3)
-    heads = head.fit_heads(views, labels, [np.arange(6)], options, np.random.default_rng(1))
-    model = head.build_model(backbone, backbone.output, heads, options.dropout)
+    heads = fit_heads(features, labels, [np.arange(6)], options, np.random.default_rng(1))
+    model = build_model(backbone, backbone.output, heads, options.dropout)
     model.save(tmp_path / "m.keras")
     loaded = keras.saving.load_model(tmp_path / "m.keras", safe_mode=True)
     pixels = np.stack([read_image(image) for image in images])
     np.testing.assert_allclose(
-        loaded.predict(pixels, verbose=0), heads.predict(views[:, 0], 0), atol=1e-3
+        loaded.predict(pixels, verbose=0), heads.predict(features[:, 0], 0), atol=1e-3
     )
 
 
-def test_a_recipe_knows_what_its_user_leaves_open():
+def test_options_that_are_not_given_are_taken_from_the_recipe():
     portable, tutorial = RECIPES["portable"], RECIPES["tutorial"]
-    open_ = head.options_for(portable, None, None, 25, 8, None)
-    assert (open_.units, open_.l2) == (0, portable.l2)
-    assert open_.learning_rate == portable.learning_rate
-    assert head.options_for(tutorial, None, None, 25, 8, None) == head.HeadOptions()
-    assert head.options_for(portable, 16, 0.2, 25, 8, 0.01) == head.HeadOptions(
-        units=16, dropout=0.2, l2=portable.l2, learning_rate=0.01
-    )
+    options = options_for(portable)
+    assert (options.units, options.l2) == (0, portable.l2)
+    assert options.learning_rate == portable.learning_rate
+    assert options_for(tutorial) == HeadOptions()
+    given = {"units": 16, "dropout": 0.2, "learning_rate": 0.01}
+    assert options_for(portable, **given) == HeadOptions(l2=portable.l2, **given)
+    assert options_for(tutorial, units=0, dropout=0.0) == HeadOptions(units=0, dropout=0.0)
 
 
-def test_a_rotation_by_nothing_changes_nothing_and_its_rim_is_continued(images):
+def test_rotating_by_0_changes_nothing_and_pixels_of_the_edge_fill_the_corners(images):
     image = read_image(images[0])
     np.testing.assert_array_equal(rotate(image, 0.0), image)
     white = np.full((224, 224, 3), 255, np.uint8)

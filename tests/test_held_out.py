@@ -13,10 +13,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from covidxray import metrics
-from covidxray.classifier import Classifier
-from covidxray.images import list_images
-from covidxray.manifest import Row, fill_folder
+from covidxray.data.folders import list_images
+from covidxray.data.manifest import ManifestRow, fill_folder
+from covidxray.evaluation import intervals, metrics
+from covidxray.model.predictor import Predictor
 
 pytestmark = pytest.mark.slow
 
@@ -41,10 +41,10 @@ def fill(root, changed=()):
         for picture in range(number, number + pictures):
             seed = 1000 + picture if picture in changed else picture
             for copy in range(2):
-                row = Row(f"{picture:02}-{copy}.png", "s", "", f"{picture}-{copy}")
+                row = ManifestRow(f"{picture:02}-{copy}.png", "s", "", f"{picture}-{copy}")
                 listed.append((row, png(seed, 64 + 16 * copy)))
             if picture in SECOND:
-                row = Row(f"{picture:02}-x.png", "s", "", f"{picture}-0")
+                row = ManifestRow(f"{picture:02}-x.png", "s", "", f"{picture}-0")
                 listed.append((row, png(seed + 500)))
         fill_folder(root / name, listed)
         number += pictures
@@ -76,8 +76,8 @@ def arrays_of(folder):
     model = keras.saving.load_model(folder / "covid19.keras", safe_mode=True)
     with zipfile.ZipFile(folder / "covid19.keras") as archive:
         beside = np.load(io.BytesIO(archive.read("covidxray.npz")))
-        about = json.loads(archive.read("covidxray.json"))
-    return model.get_weights(), dict(beside), about
+        metadata = json.loads(archive.read("covidxray.json"))
+    return model.get_weights(), dict(beside), metadata
 
 
 def test_other_held_out_images_leave_every_number_of_the_saved_model_as_it_is(
@@ -88,15 +88,15 @@ def test_other_held_out_images_leave_every_number_of_the_saved_model_as_it_is(
     second, other = train(script, tmp_path, folder / "cache", held_out)
     assert second["split"] == first["split"]
     assert second["dataset"]["sha256"] != first["dataset"]["sha256"]
-    weights, beside, about = arrays_of(folder)
+    weights, beside, metadata = arrays_of(folder)
     weights_again, beside_again, about_again = arrays_of(other)
     for a, b in zip(weights, weights_again, strict=True):
         np.testing.assert_array_equal(a, b)
     assert beside.keys() == beside_again.keys()
     for name, array in beside.items():
         np.testing.assert_array_equal(array, beside_again[name])
-    assert about["trained_on"] == about_again["trained_on"]
-    assert about["hashes"] == about_again["hashes"]
+    assert metadata["trained_on"] == about_again["trained_on"]
+    assert metadata["hashes"] == about_again["hashes"]
 
 
 def test_copies_and_their_patients_other_images_lie_on_one_side_of_the_split(run):
@@ -128,7 +128,7 @@ def test_remembering_copies_is_of_no_use_in_cross_validation(run):
 @pytest.fixture(scope="module")
 def classifier(run):
     """The saved model."""
-    return Classifier(run[1] / "covid19.keras")
+    return Predictor(run[1] / "covid19.keras")
 
 
 def close(estimate):
@@ -141,7 +141,7 @@ def test_the_held_out_numbers_are_the_saved_models_on_the_held_out_images_by_pat
 ):
     found, folder = run
     names = found["split"]["test"]
-    predictions = list(classifier.judge([folder / "set" / name for name in names]))
+    predictions = list(classifier.predict_files([folder / "set" / name for name in names]))
     truth = np.array([list(CLASSES).index(name.split("/")[0]) for name in names])
     called = metrics.decide(np.stack([p.probabilities for p in predictions]), 1, 0.5)
     patients = np.array([picture_of(name) for name in names])
@@ -159,12 +159,12 @@ def test_an_evaluation_counts_patients_who_share_a_picture_as_one(
     _, folder = run
     for name, first in (("covid", 30), ("healthy", 40)):
         listed = [
-            (Row(f"{i:02}-{copy}.png", "t", "", f"{i}-{copy}"), png(i, 64 + 16 * copy))
+            (ManifestRow(f"{i:02}-{copy}.png", "t", "", f"{i}-{copy}"), png(i, 64 + 16 * copy))
             for i in (first, first + 1)
             for copy in range(2)
         ]
-        listed.append((Row(f"{first:02}-x.png", "t", "", f"{first}-0"), png(first + 9)))
-        damaged = Row(f"{first + 1:02}-half.png", "t", "", "half")
+        listed.append((ManifestRow(f"{first:02}-x.png", "t", "", f"{first}-0"), png(first + 9)))
+        damaged = ManifestRow(f"{first + 1:02}-half.png", "t", "", "half")
         listed.append((damaged, png(first + 8)[:4000]))
         fill_folder(tmp_path / "set" / name, listed)
     inputs = ("-m", folder / "covid19.keras", "-d", "set", "--json", "e.json", "--no-cache")
@@ -177,11 +177,11 @@ def test_an_evaluation_counts_patients_who_share_a_picture_as_one(
 
     paths = [p for name in ("covid", "healthy") for p in list_images(tmp_path / "set" / name)]
     paths = [path for path in paths if "half" not in path.name]
-    predictions = list(classifier.judge(paths))
+    predictions = list(classifier.predict_files(paths))
     truth = np.array([list(CLASSES).index(path.parent.name) for path in paths])
     patients = np.array([picture_of(path.name) for path in paths])
     probabilities = np.stack([p.probabilities for p in predictions])
-    called = metrics.decide(probabilities, 1, classifier.about.threshold)
+    called = metrics.decide(probabilities, 1, classifier.metadata.threshold)
     expected = metrics.evaluate(truth, called, tuple(CLASSES), 1, patients)
     assert found["evaluation"]["confusion"] == expected.confusion.tolist()
     for name in ("accuracy", "sensitivity", "specificity"):
@@ -191,9 +191,9 @@ def test_an_evaluation_counts_patients_who_share_a_picture_as_one(
         for region in ("whole", "lungs", "outside")
     }
     for region, score in scores.items():
-        assert found["where"][region] == close(metrics.auc(truth == 1, score, patients))
+        assert found["where"][region] == close(intervals.auc(truth == 1, score, patients))
     pair = scores["lungs"], scores["outside"]
-    difference = metrics.auc_difference(truth == 1, *pair, patients)
+    difference = intervals.auc_difference(truth == 1, *pair, patients)
     assert found["where"]["difference"] == close(difference)
     assert found["auc"] == found["where"]["whole"]
     assert found["false_positive_rate"]["total"] == 5

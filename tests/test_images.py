@@ -1,18 +1,22 @@
-"""Any image file becomes uint8 RGB (224, 224, 3); what is none is refused."""
+"""An image file is read once and decoded to uint8 RGB (224, 224, 3), or refused."""
+
+import hashlib
+import sys
+from collections import Counter
+from os import PathLike
+from pathlib import Path
 
 import numpy as np
 import pytest
+from conftest import ROOT
 from PIL import Image
 from test_dicom import save_dicom
 
+from covidxray.data.duplicates import DUPLICATE_BITS, hash_distance, perceptual_hash
+from covidxray.data.folders import list_images
+from covidxray.data.image_file import ImageFile
+from covidxray.data.images import decode, read_image
 from covidxray.errors import InputError
-from covidxray.images import (
-    DUPLICATE_BITS,
-    hash_distance,
-    list_images,
-    perceptual_hash,
-    read_image,
-)
 
 RAMP = np.tile(np.arange(256, dtype=np.uint8), (256, 1))
 
@@ -79,6 +83,24 @@ def test_the_hash_survives_another_size_and_quality_but_not_another_picture(tmp_
     assert hash_distance(a, c) <= DUPLICATE_BITS < hash_distance(a, b)
 
 
+def test_a_file_of_more_than_one_gigabyte_is_refused_before_it_is_read(tmp_path):
+    with (tmp_path / "x.png").open("wb") as file:
+        file.truncate(2**30 + 1)
+    with pytest.raises(InputError, match=r"x\.png: is larger than 1 GiB; scale it down"):
+        read_image(tmp_path / "x.png")
+
+
+def test_one_reading_gives_digest_format_size_and_pixels(tmp_path, picture):
+    content = picture(1, "JPEG", (320, 240))
+    (tmp_path / "x.png").write_bytes(content)
+    file = ImageFile.read(tmp_path / "x.png")
+    pixels, header = decode(file)
+    assert file.sha256 == hashlib.sha256(content).hexdigest()
+    assert (header.format, header.width, header.height) == ("JPEG", 320, 240)
+    assert (header.size, header.bits, header.channels) == (len(content), 8, 1)
+    assert (pixels == read_image(tmp_path / "x.png")).all()
+
+
 @pytest.fixture
 def tree(tmp_path):
     """Images and other files, in a folder and below it."""
@@ -110,3 +132,56 @@ def test_a_grey_picture_becomes_what_its_copy_in_colour_becomes(tmp_path, size):
     np.testing.assert_array_equal(
         read_image(tmp_path / "grey.png"), read_image(tmp_path / "rgb.png")
     )
+
+
+@pytest.fixture
+def opened(tmp_path):
+    """How often each file below the test's own folder was opened since it began."""
+    counts = Counter()
+
+    def count(event, arguments):
+        if event == "open" and isinstance(arguments[0], str | PathLike) and counts.active:
+            path = Path(arguments[0])
+            counts[path.name] += path.is_relative_to(tmp_path)
+
+    counts.active = True
+    sys.addaudithook(count)  # a hook cannot be removed again
+    yield counts
+    counts.active = False
+
+
+@pytest.fixture
+def one_of_each_format(tmp_path):
+    """A data set of two classes, each with three JPEG, three PNG and three DICOM files."""
+    root = tmp_path / "set"
+    for name in ("covid", "normal"):
+        (root / name).mkdir(parents=True)
+        drawings = sorted((ROOT / "dataset" / name).glob("*.jpg"))[:9]
+        for i, path in enumerate(drawings):
+            grey = Image.open(path).convert("L")
+            if i % 3 == 0:
+                save_dicom(root / name / f"{name}{i}.dcm", np.asarray(grey))
+            else:
+                grey.save(root / name / f"{name}{i}.{'png' if i % 3 == 1 else 'jpg'}")
+    return root
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        ("audit_dataset.py",),
+        pytest.param(
+            ("train_covid19.py", "--folds", 2, "--repeats", 1, "--no-cache"),
+            marks=pytest.mark.slow,
+        ),
+    ],
+    ids=lambda command: command[0],
+)
+def test_an_image_file_is_opened_once_to_inspect_it_and_once_to_decode_it(
+    one_of_each_format, script, tmp_path, opened, command
+):
+    done = script(*command, "-d", one_of_each_format, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    images = [path.name for folder in one_of_each_format.iterdir() for path in folder.iterdir()]
+    assert len(images) == 18
+    assert {name: opened[name] for name in images} == dict.fromkeys(images, 2)

@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from covidxray.data import kaggle
+from covidxray.data.manifest import read_exclusions, read_manifest
 from covidxray.errors import InputError
-from covidxray.manifest import read_exclusions, read_manifest
-from covidxray.sources import kaggle
 
 
 @pytest.fixture

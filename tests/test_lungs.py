@@ -1,17 +1,18 @@
-"""The lungs are found, also where nobody drew them, and what is pooled there is theirs."""
+"""The segmenter finds lungs, and features are pooled over the regions it finds."""
 
 import keras
 import numpy as np
 import pytest
 from conftest import ROOT
 
-from covidxray import lungs
-from covidxray.backbone import RECIPES, build_backbone
-from covidxray.features import extract
-from covidxray.images import list_images, read_image, save_png
-from covidxray.masks import dice, enlarge, is_pair_of_lungs, read_mask, share_inside
-from covidxray.phantom import draw_phantom
-from covidxray.weights import load_weights
+from covidxray.data.folders import list_images
+from covidxray.data.images import read_image
+from covidxray.data.lung_masks import dice, enlarge, heat_in_mask, is_pair_of_lungs, read_mask
+from covidxray.demo.phantom import draw_phantom
+from covidxray.model import lungs
+from covidxray.model.features import extract
+from covidxray.model.vgg16 import RECIPES, build_backbone
+from covidxray.model.weights import load_weights
 
 
 @pytest.fixture(scope="module")
@@ -42,7 +43,7 @@ def test_lungs_of_drawings_are_found(find):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("step", [20, pytest.param(3, marks=pytest.mark.long)])
-def test_lungs_of_real_xrays_are_found_by_who_has_seen_drawings_only(find, real_data, step):
+def test_the_segmenter_trained_on_drawings_finds_the_lungs_of_real_xrays(find, real_data, step):
     masks = sorted((real_data / "covid-chestxray-dataset/annotations/lungVAE-masks").iterdir())
     folder = real_data / "covid-chestxray-dataset/images"
     pairs = []
@@ -96,57 +97,32 @@ def ellipses(*places):
         ([(100, 60, 40, 40), (124, 165, 40, 40)], False),  # hardly beside each other
     ],
 )
-def test_two_parts_beside_each_other_are_a_pair_of_lungs(places, expected):
+def test_two_parts_side_by_side_are_a_pair_of_lungs(places, expected):
     assert is_pair_of_lungs(ellipses(*places)) is expected
 
 
-def test_a_part_inside_a_ring_is_no_lung_beside_it():
-    ring = ellipses((112, 112, 90, 90)) & ~ellipses((112, 112, 60, 60))
-    assert not is_pair_of_lungs(ring | ellipses((112, 112, 45, 45)))
-
-
-def test_a_mask_is_what_is_brighter_than_middle_grey(tmp_path):
-    values = np.array([0, 1, 100, 127, 128, 150, 254, 255], np.uint8)
-    bands = np.repeat(np.repeat(values, 28)[None], 224, axis=0)
-    save_png(tmp_path / "mask.png", grey(bands))
-    mask = read_mask(tmp_path / "mask.png")
-    assert mask.shape == (224, 224) and mask.dtype == bool
-    np.testing.assert_array_equal(mask, bands > 127)
-
-
-def test_logits_above_nought_are_lungs_where_they_stand():
-    logits = np.full((28, 28), -1.0, np.float32)
-    assert not enlarge(logits).any()
-    logits[4:8, 15:25] = 1.0
-    mask = enlarge(logits)
-    np.testing.assert_array_equal(mask[36:60, 124:196], True)
-    assert mask.mean() == pytest.approx(40 / 784, rel=0.1)
-    assert enlarge(0 * logits + 0.01).all()
-
-
-def test_dice_is_one_for_the_same_and_nought_apart():
+def test_dice_is_one_for_equal_masks_and_zero_for_disjoint_masks():
     left, right = ellipses((70, 110, 30, 60)), ellipses((154, 110, 30, 60))
     assert dice(left, left) == 1
     assert dice(left, right) == 0
     assert dice(left, left | right) == pytest.approx(2 / 3, abs=0.01)
 
 
-def test_the_share_of_heat_inside_is_counted_and_unknown_without_heat():
+def test_the_fraction_of_heat_inside_a_mask_is_nan_without_heat():
     mask, heat = np.zeros((4, 4), bool), np.ones((4, 4))
     mask[:2] = True
-    assert share_inside(heat, mask) == 0.5
-    assert np.isnan(share_inside(0 * heat, mask))
+    assert heat_in_mask(heat, mask) == 0.5
+    assert np.isnan(heat_in_mask(0 * heat, mask))
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("recipe", RECIPES)
-def test_three_poolings_are_means_over_their_places(weights, recipe):
-    """Checked against NumPy on the maps and the lungs that the model itself found."""
+def test_the_features_of_a_region_are_means_over_its_cells(weights, recipe):
+    """The expected means are computed with NumPy from the maps and the lungs of the same model."""
     paths = list_images(ROOT / "dataset" / "covid")[:3]
     made = RECIPES[recipe]
     backbone, segmenter = build_backbone(weights, made), lungs.load_segmenter()
-    rng = np.random.default_rng(0)
-    found = extract(backbone, made, segmenter, paths, views=0, rotation=0, rng=rng)
+    found = extract(backbone, made, segmenter, paths, np.zeros((len(paths), 0)))
     pixels = np.stack([read_image(path) for path in paths]).astype(np.float32)
     maps = keras.Model(backbone.input, backbone.get_layer("maps").output).predict(pixels, verbose=0)
     cells = 28 // maps.shape[1]
@@ -157,7 +133,7 @@ def test_three_poolings_are_means_over_their_places(weights, recipe):
     for name, share in shares.items():
         mean = (raised * share).sum(axis=(1, 2)) / share.sum(axis=(1, 2))
         expected = mean ** (1 / made.power)
-        np.testing.assert_allclose(found.views[name][:, 0], expected, rtol=1e-3, atol=1e-3)
+        np.testing.assert_allclose(found.regions[name][:, 0], expected, rtol=1e-3, atol=1e-3)
 
 
 @pytest.mark.slow
@@ -168,17 +144,16 @@ def test_where_no_lung_is_found_the_lungs_are_the_whole_picture(weights):
         segmenter.mean, segmenter.scale, segmenter.kernels, (*others, last - np.float32(1e6))
     )
     paths = list_images(ROOT / "dataset" / "covid")[:2]
-    rng = np.random.default_rng(0)
-    found = extract(build_backbone(weights, made), made, blind, paths, views=0, rotation=0, rng=rng)
+    found = extract(build_backbone(weights, made), made, blind, paths, np.zeros((len(paths), 0)))
     assert (found.lungs < 0).all()
-    np.testing.assert_allclose(found.views["lungs"], found.views["whole"], rtol=1e-3)
-    np.testing.assert_allclose(found.views["outside"], found.views["whole"], rtol=1e-3)
+    np.testing.assert_allclose(found.regions["lungs"], found.regions["whole"], rtol=1e-3)
+    np.testing.assert_allclose(found.regions["outside"], found.regions["whole"], rtol=1e-3)
 
 
-def test_a_segmenter_survives_a_file(tmp_path):
+def test_a_segmenter_is_the_same_after_writing_and_reading_a_file(tmp_path):
     segmenter = lungs.load_segmenter()
-    np.savez(tmp_path / "a.npz", **lungs.to_arrays(segmenter))
+    np.savez(tmp_path / "a.npz", **segmenter.to_arrays())
     with np.load(tmp_path / "a.npz") as arrays:
-        again = lungs.from_arrays(dict(arrays))
-    for name, array in lungs.to_arrays(segmenter).items():
-        np.testing.assert_array_equal(lungs.to_arrays(again)[name], array)
+        loaded = lungs.Segmenter.from_arrays(dict(arrays))
+    for name, array in segmenter.to_arrays().items():
+        np.testing.assert_array_equal(loaded.to_arrays()[name], array)

@@ -2,26 +2,26 @@
 
 import pytest
 
-from covidxray.dataset import load_dataset
-from covidxray.errors import InputError
-from covidxray.manifest import (
+from covidxray.data.dataset import load_dataset
+from covidxray.data.manifest import (
     EXCLUDED,
     NAME,
-    Row,
-    check_ours,
+    ManifestRow,
+    check_replaceable,
     fill_folder,
     mask_of,
     read_exclusions,
     read_manifest,
 )
+from covidxray.errors import InputError
 
 
 def row(name):
-    return Row(name, "test", name, "1")
+    return ManifestRow(name, "test", name, "1")
 
 
 def test_what_is_written_is_read_back(tmp_path, picture):
-    fill_folder(tmp_path / "a", [(Row("x.png", "s", "i/x", "7", age="3,5"), picture(1))])
+    fill_folder(tmp_path / "a", [(ManifestRow("x.png", "s", "i/x", "7", age="3,5"), picture(1))])
     read = read_manifest(tmp_path / "a")["x.png"]
     assert (read.source, read.source_id, read.patient_id, read.age) == ("s", "i/x", "7", "3,5")
     assert len(read.sha256) == 64
@@ -45,7 +45,7 @@ def test_a_file_changed_since_stops_it(tmp_path, picture):
     fill_folder(tmp_path / "a", [(row("x.png"), picture(1))])
     (tmp_path / "a" / "x.png").write_bytes(picture(2))
     with pytest.raises(InputError, match="changed since"):
-        check_ours(tmp_path / "a")
+        check_replaceable(tmp_path / "a")
 
 
 def test_a_failure_half_way_leaves_the_old_folder(tmp_path, picture):
@@ -82,8 +82,11 @@ def test_another_table_of_that_name_stops_it_and_stays(tmp_path, picture, conten
     ("text", "said"),
     [
         ("filename,source\nx.png,s\n", "no column"),
-        (",".join(Row.__dataclass_fields__) + "\nx.png,s\n", "line 2 is damaged"),
-        (",".join(Row.__dataclass_fields__) + 2 * "\nx.png,s,,,,,,,,,,no," + "\n", "two rows"),
+        (",".join(ManifestRow.__dataclass_fields__) + "\nx.png,s\n", "line 2 is damaged"),
+        (
+            ",".join(ManifestRow.__dataclass_fields__) + 2 * "\nx.png,s,,,,,,,,,,no," + "\n",
+            "two rows",
+        ),
     ],
 )
 def test_a_damaged_manifest_is_named(tmp_path, text, said):
@@ -132,7 +135,7 @@ def test_a_mask_that_is_anothers_stops_it_and_stays(masked, picture, name):
 def test_a_mask_that_is_gone_is_named(masked, picture):
     mask_of(masked / "x.jpg").unlink()
     fill_folder(masked.parent / "b", [(row("z.png"), picture(3))])
-    with pytest.raises(InputError, match=r"x\.jpg\.png: is in the manifest but gone"):
+    with pytest.raises(InputError, match=r"x\.jpg\.png: is listed in manifest.csv but missing"):
         load_dataset(masked.parent, b"salt", classes=("a", "b"))
 
 

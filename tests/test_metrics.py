@@ -1,4 +1,4 @@
-"""Intervals that say how little few images prove, held against known values."""
+"""Tests of scores and intervals, against SciPy, scikit-learn and cases worked out by hand."""
 
 import numpy as np
 import pytest
@@ -7,71 +7,74 @@ from hypothesis import strategies as st
 from scipy.stats import binomtest
 from sklearn.metrics import roc_auc_score
 
-from covidxray import metrics
+from covidxray.evaluation import intervals, metrics
+from covidxray.evaluation.regions import REGION_NAMES, compare_regions
+from covidxray.pipeline.runs import CrossValidationResult
+from covidxray.report.text import format_classification, format_cross_validation
 
 
 @given(st.integers(1, 60).flatmap(lambda n: st.tuples(st.integers(0, n), st.just(n))))
-def test_the_exact_interval_is_scipys(counts):
+def test_the_exact_interval_agrees_with_scipy(counts):
     k, n = counts
     exact = binomtest(k, n).proportion_ci(method="exact")
-    assert metrics.clopper_pearson(k, n) == pytest.approx((exact.low, exact.high))
+    assert intervals.clopper_pearson(k, n) == pytest.approx((exact.low, exact.high))
 
 
-def test_five_of_five_is_as_little_as_048():
-    estimate = metrics.share(np.ones(5, bool), np.arange(5))
+def test_the_interval_of_five_of_five_begins_at_048():
+    estimate = intervals.share(np.ones(5, bool), np.arange(5))
     assert (estimate.value, estimate.count, estimate.total) == (1, 5, 5)
     assert estimate.low == pytest.approx(0.478, abs=0.001)
 
 
 def test_with_one_image_a_patient_the_clustered_interval_is_the_exact_one():
     hits = np.array([1.0] * 30 + [0.0] * 10)
-    low, high = metrics.clopper_pearson(30, 40)
-    estimate = metrics.clustered_share(hits, np.arange(40))
+    low, high = intervals.clopper_pearson(30, 40)
+    estimate = intervals.clustered_share(hits, np.arange(40))
     assert (estimate.low, estimate.high) == pytest.approx((low, high), abs=0.01)
 
 
-def test_four_copies_of_a_patient_prove_no_more_than_one():
+def test_four_copies_of_every_image_leave_the_interval_as_it_is():
     hits = np.array([1.0] * 30 + [0.0] * 10)
-    once = metrics.clustered_share(hits, np.arange(40))
-    copied = metrics.clustered_share(np.repeat(hits, 4), np.repeat(np.arange(40), 4))
-    assert (copied.low, copied.high) == pytest.approx((once.low, once.high), abs=0.005)
+    holdout = intervals.clustered_share(hits, np.arange(40))
+    copied = intervals.clustered_share(np.repeat(hits, 4), np.repeat(np.arange(40), 4))
+    assert (copied.low, copied.high) == pytest.approx((holdout.low, holdout.high), abs=0.005)
 
 
-def test_all_right_leaves_the_uncertainty_of_the_number_of_patients():
-    estimate = metrics.clustered_share(np.ones(50), np.repeat(np.arange(25), 2))
-    assert estimate.low == pytest.approx(metrics.clopper_pearson(25, 25)[0])
+def test_without_any_error_the_interval_depends_on_the_number_of_patients():
+    estimate = intervals.clustered_share(np.ones(50), np.repeat(np.arange(25), 2))
+    assert estimate.low == pytest.approx(intervals.clopper_pearson(25, 25)[0])
 
 
 @given(st.lists(st.tuples(st.booleans(), st.integers(0, 9)), min_size=2, max_size=60))
-def test_the_area_is_scikit_learns(pairs):
+def test_the_area_agrees_with_scikit_learn(pairs):
     y_true = np.array([y for y, _ in pairs])
     y_score = np.array([s for _, s in pairs], float)
     if y_true.all() or not y_true.any():
         return
-    estimate = metrics.auc(y_true, y_score, np.arange(len(pairs)))
+    estimate = intervals.auc(y_true, y_score, np.arange(len(pairs)))
     assert estimate.value == pytest.approx(roc_auc_score(y_true, y_score))
     assert 0 <= estimate.low <= estimate.value + 1e-4
     assert estimate.value - 1e-4 <= estimate.high <= 1
 
 
-def test_the_areas_interval_holds_the_truth_95_times_of_100():
+def test_the_interval_of_the_area_covers_the_truth_in_95_of_100_samples():
     rng = np.random.default_rng(0)
     truth, held = 0.8556, 0  # of two normal distributions 1.5 standard deviations apart
     for _ in range(400):
         y_true = np.arange(60) < 30
-        estimate = metrics.auc(y_true, rng.normal(size=60) + 1.5 * y_true, np.arange(60))
+        estimate = intervals.auc(y_true, rng.normal(size=60) + 1.5 * y_true, np.arange(60))
         held += estimate.low <= truth <= estimate.high
     assert held >= 0.93 * 400
 
 
-def test_a_perfect_area_still_has_an_interval():
+def test_a_perfect_area_has_an_interval_with_a_width():
     y_true = np.arange(50) < 25
-    estimate = metrics.auc(y_true, y_true.astype(float), np.arange(50))
+    estimate = intervals.auc(y_true, y_true.astype(float), np.arange(50))
     assert estimate.value == estimate.high == 1
     assert 0.8 < estimate.low < 0.95
 
 
-def test_sensitivity_is_of_the_positive_class_whatever_its_label():
+def test_sensitivity_is_that_of_the_positive_class_whatever_its_label():
     y_true, y_pred = np.array([1, 1, 1, 0, 0]), np.array([1, 1, 0, 0, 0])
     result = metrics.evaluate(y_true, y_pred, ("apple", "covid"), 1, np.arange(5))
     assert (result.sensitivity.count, result.sensitivity.total) == (2, 3)
@@ -81,7 +84,7 @@ def test_sensitivity_is_of_the_positive_class_whatever_its_label():
 def test_the_printed_block_names_its_axes_and_counts():
     y = np.array([0] * 5 + [1] * 5)
     result = metrics.evaluate(y, y, ("covid", "normal"), 0, np.arange(10))
-    text = metrics.format_evaluation(result, ("covid", "normal"))
+    text = format_classification(result, ("covid", "normal"))
     assert "row: truth, column: prediction" in text
     assert "sensitivity: 1.0000  5/5  (95 % interval 0.48 to 1.00)" in text
     assert max(map(len, text.splitlines())) <= 80
@@ -91,9 +94,9 @@ def test_the_printed_block_names_its_axes_and_counts():
 def test_a_share_counts_patients_as_soon_as_one_has_two_images(n):
     """Five patients, all right: n images of the first make the sixth image no sixth patient."""
     groups = np.repeat(np.arange(5), [n, 1, 1, 1, 1])
-    estimate = metrics.share(np.ones(len(groups), bool), groups)
+    estimate = intervals.share(np.ones(len(groups), bool), groups)
     assert (estimate.count, estimate.total) == (4 + n, 4 + n)
-    assert (estimate.low, estimate.high) == pytest.approx(metrics.clopper_pearson(5, 5))
+    assert (estimate.low, estimate.high) == pytest.approx(intervals.clopper_pearson(5, 5))
 
 
 def of_patients(images, positives, negatives):
@@ -112,10 +115,10 @@ COHORTS = pytest.mark.parametrize("scores", [MIXED, PERFECT, FEW_POSITIVES])
 
 @COHORTS
 def test_copies_of_every_patients_image_narrow_no_areas_interval(scores):
-    once = metrics.auc(*of_patients(1, *scores))
+    holdout = intervals.auc(*of_patients(1, *scores))
     for images in (2, 6):
-        copied = metrics.auc(*of_patients(images, *scores))
-        assert (copied.low, copied.high) == pytest.approx((once.low, once.high))
+        copied = intervals.auc(*of_patients(images, *scores))
+        assert (copied.low, copied.high) == pytest.approx((holdout.low, holdout.high))
 
 
 @COHORTS
@@ -124,17 +127,17 @@ def test_copies_of_every_patients_image_narrow_no_difference_of_areas(scores):
     for images in (1, 6):
         y_true, score, groups = of_patients(images, *scores)
         other = np.random.default_rng(3).uniform(size=groups.max() + 1)[groups]
-        found.append(metrics.auc_difference(y_true, score, other, groups))
-    once, copied = found
-    assert once.low < once.value < once.high
-    assert (copied.low, copied.high) == pytest.approx((once.low, once.high))
+        found.append(intervals.auc_difference(y_true, score, other, groups))
+    holdout, copied = found
+    assert holdout.low < holdout.value < holdout.high
+    assert (copied.low, copied.high) == pytest.approx((holdout.low, holdout.high))
 
 
 def test_an_areas_interval_is_delongs_where_few_patients_decide_it():
     """By hand: the positives' placements are 1 (five times) and 0 (twice), all negatives' 5/7; the
     variance is corrected for 13 patients."""
     y_true, score, groups = of_patients(4, [0.9] * 5 + [0.1] * 2, np.linspace(0.4, 0.6, 6))
-    estimate = metrics.auc(y_true, score, groups)
+    estimate = intervals.auc(y_true, score, groups)
     mean = 5 / 7
     deviation = np.sqrt(13 / 12 * mean * (1 - mean) / 7)
     step = 1.959964 * deviation / (mean * (1 - mean))
@@ -150,8 +153,8 @@ def test_scores_that_differ_only_within_patients_go_wholly_together():
     groups = np.repeat(np.arange(15), 2)
     y_true = groups < 6
     score = rng.normal(size=30) + y_true
-    area = metrics.auc(y_true, score, groups)
-    found = metrics.auc_difference(y_true, score, score.reshape(15, 2)[:, ::-1].ravel(), groups)
+    area = intervals.auc(y_true, score, groups)
+    found = intervals.auc_difference(y_true, score, score.reshape(15, 2)[:, ::-1].ravel(), groups)
     left = abs((area.high - area.value) - (area.value - area.low))
     assert 0 < left < 0.2
     assert (found.value, found.low, found.high) == pytest.approx((0, -left, left), abs=1e-6)
@@ -162,12 +165,12 @@ def test_repeats_narrow_no_interval():
     y_true = np.repeat([0, 1, 2], [8, 10, 16])
     probabilities = rng.dirichlet([1, 1, 1], 34)[None]
     fold, groups = np.zeros((1, 34), int), np.arange(34) // 2
-    once = metrics.score_repeats(y_true, probabilities, fold, groups, 1)
+    holdout = metrics.score_repeats(y_true, probabilities, fold, groups, 1)
     often = metrics.score_repeats(
         y_true, np.repeat(probabilities, 9, 0), np.repeat(fold, 9, 0), groups, 1
     )
     for name in ("accuracy", "sensitivity", "specificity", "auc"):
-        first, second = getattr(once, name), getattr(often, name)
+        first, second = getattr(holdout, name), getattr(often, name)
         expected = first.value, first.low, first.high
         assert (second.value, second.low, second.high) == pytest.approx(expected)
 
@@ -182,8 +185,8 @@ def test_copies_of_every_patients_images_narrow_no_cross_validated_interval():
         cohort = y_true[chosen], probabilities[:, chosen], fold[:, chosen], chosen
         found.append(metrics.score_repeats(*cohort, 1))
     for name in ("accuracy", "sensitivity", "specificity", "auc"):
-        once, copied = (getattr(scores, name) for scores in found)
-        assert (copied.low, copied.high) == pytest.approx((once.low, once.high))
+        holdout, copied = (getattr(scores, name) for scores in found)
+        assert (copied.low, copied.high) == pytest.approx((holdout.low, holdout.high))
 
 
 def test_scores_of_three_repeats_worked_out_by_hand():
@@ -208,7 +211,11 @@ def test_scores_of_three_repeats_worked_out_by_hand():
     assert scores.auc.value == pytest.approx(np.mean(areas))
     single = scores.fold_accuracy
     text = f"from {single.min():.2f} to {single.max():.2f}"
-    assert text in metrics.format_repeats(scores)
+    regions = compare_regions(
+        y_true == 2, dict.fromkeys(REGION_NAMES, probabilities[:, :, 2]), np.arange(7), y_true < 2
+    )
+    result = CrossValidationResult(2, 3, y_true == 2, {}, "whole", scores, regions)
+    assert text in format_cross_validation(result)
 
 
 @pytest.mark.parametrize("order", [(1, 0, 2), (2, 1, 0), (1, 2, 0)])
@@ -218,10 +225,10 @@ def test_no_score_depends_on_which_label_the_positive_class_has(order):
     probabilities, fold = rng.dirichlet([1, 1, 1], (2, 35)), rng.integers(0, 3, (2, 35))
     label = np.argsort(order)  # old label -> new label
     names = np.array(["a", "b", "c"])
-    once = metrics.score_repeats(y_true, probabilities, fold, groups, 0)
+    holdout = metrics.score_repeats(y_true, probabilities, fold, groups, 0)
     again = metrics.score_repeats(label[y_true], probabilities[..., order], fold, groups, label[0])
     for name in ("accuracy", "sensitivity", "specificity", "auc"):
-        assert getattr(once, name) == getattr(again, name)
+        assert getattr(holdout, name) == getattr(again, name)
     for threshold in (0.3, 0.5, 0.7):
         called = metrics.decide(probabilities[0], 0, threshold)
         relabelled = metrics.decide(probabilities[0][:, order], label[0], threshold)
@@ -262,3 +269,38 @@ def test_the_threshold_is_the_highest_that_keeps_the_sensitivity(
     assert specificity == pytest.approx((~called[:, ~y_true]).mean())
     higher = y_score[:, y_true] > threshold
     assert higher.mean() < level - 1e-12 or not higher.any()
+
+
+@pytest.mark.parametrize("stratified", [False, True])
+def test_the_bootstrap_draws_all_images_of_a_patient_together(stratified):
+    groups = np.array([0, 0, 0, 1, 1, 2, 3, 3, 4])
+    y_true = np.isin(groups, [0, 1])
+    drawn = []
+
+    def statistic(weights):
+        drawn.append(weights)
+        return 0.0
+
+    rng = np.random.default_rng(0)
+    intervals.bootstrap(statistic, y_true, groups, rng, stratified=stratified, resamples=200)
+    for weights in drawn:
+        patients = [set(weights[groups == group]) for group in range(5)]
+        assert all(len(counts) == 1 for counts in patients)
+        assert sum(count for (count,) in patients) == 5
+    positive = {int(weights[[0, 3]].sum()) for weights in drawn}
+    assert (positive == {2}) is stratified
+
+
+def test_the_interval_of_a_mean_is_the_one_of_the_normal_distribution():
+    rng = np.random.default_rng(0)
+    values = rng.normal(size=400)
+    estimate = intervals.bootstrap(
+        lambda weights: np.average(values, weights=weights),
+        np.arange(400) < 200,
+        np.arange(400),
+        rng,
+    )
+    margin = 1.96 * values.std() / 20
+    assert estimate.value == pytest.approx(values.mean())
+    expected = (values.mean() - margin, values.mean() + margin)
+    assert (estimate.low, estimate.high) == pytest.approx(expected, abs=0.02)

@@ -1,4 +1,4 @@
-"""One file holds the model and what it was made of; what is no such file is said in a line."""
+"""One file holds the model and its metadata; any other file is refused with one line."""
 
 import io
 import zipfile
@@ -9,18 +9,27 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from covidxray.classifier import Classifier
-from covidxray.dataset import load_dataset
+from covidxray.data.dataset import load_dataset
+from covidxray.data.duplicates import perceptual_hash
+from covidxray.data.folders import list_images
+from covidxray.data.images import SIZE, read_image
+from covidxray.data.manifest import ManifestRow, fill_folder
 from covidxray.errors import InputError
-from covidxray.familiarity import Familiarity
-from covidxray.head import Heads
-from covidxray.images import SIZE, list_images, perceptual_hash, read_image
-from covidxray.lungs import Segmenter
-from covidxray.manifest import Row, fill_folder
-from covidxray.modelfile import ARRAYS, MEMBER, About, Beside, load_model, save_model
+from covidxray.model.heads import Heads
+from covidxray.model.lungs import Segmenter
+from covidxray.model.model_file import (
+    ARRAYS,
+    MEMBER,
+    AuxiliaryModels,
+    ModelMetadata,
+    load_model,
+    save_model,
+)
+from covidxray.model.outliers import OutlierDetector
+from covidxray.model.predictor import Predictor
 
 SALT = b"0123456789abcdef"
-ABOUT = About(
+METADATA = ModelMetadata(
     classes=("covid", "normal"),
     positive="covid",
     threshold=0.25,
@@ -33,7 +42,7 @@ ABOUT = About(
     patients=["cd" * 16],
     card={"data set": "two classes", "weights": "Größe"},
 )
-FAMILIARITY = Familiarity(
+DETECTOR = OutlierDetector(
     mean=np.zeros(3, np.float32),
     scale=np.ones(3, np.float32),
     axes=np.eye(3, dtype=np.float32)[:1],
@@ -46,8 +55,8 @@ def some_arrays(seed, *shapes):
     return tuple(rng.normal(size=shape).astype(np.float32) for shape in shapes)
 
 
-BESIDE = Beside(
-    FAMILIARITY,
+AUXILIARY = AuxiliaryModels(
+    DETECTOR,
     Segmenter(*some_arrays(0, 4, 4), *(some_arrays(k, 2, 3, 2, 1) for k in (1, 2))),
     {
         pool: Heads(*some_arrays(k, (1, 3), (1, 3)), *(some_arrays(k, (1, 3, 2), (1, 2)),) * 2, {})
@@ -67,19 +76,19 @@ def tiny(classes=2):
 def saved(tmp_path_factory):
     path = tmp_path_factory.mktemp("saved") / "m.keras"
     model = tiny()
-    save_model(model, path, ABOUT, BESIDE)
+    save_model(model, path, METADATA, AUXILIARY)
     return path, model
 
 
-def test_what_is_saved_is_loaded(saved):
+def test_a_saved_model_is_loaded_with_its_metadata_and_auxiliary_models(saved):
     path, model = saved
-    loaded, about, beside = load_model(path)
-    assert about == ABOUT
-    assert beside.rivals.keys() == {"lungs", "outside"}
-    expected = BESIDE.arrays()
+    loaded, metadata, auxiliary = load_model(path)
+    assert metadata == METADATA
+    assert auxiliary.other_heads.keys() == {"lungs", "outside"}
+    expected = AUXILIARY.to_arrays()
     assert len(expected) == 4 + 10 + 2 * 6
-    assert beside.arrays().keys() == expected.keys()
-    for name, array in beside.arrays().items():
+    assert auxiliary.to_arrays().keys() == expected.keys()
+    for name, array in auxiliary.to_arrays().items():
         np.testing.assert_array_equal(array, expected[name])
     pixels = np.random.default_rng(0).integers(0, 256, (2, SIZE, SIZE, 3)).astype(np.float32)
     np.testing.assert_array_equal(loaded.predict_on_batch(pixels), model.predict_on_batch(pixels))
@@ -91,7 +100,7 @@ def test_plain_keras_predicts_raw_pictures_as_the_program_does(trained):
     paths = list_images(folder, recursive=True)[:4]
     pixels = np.stack([read_image(path) for path in paths])
     model = keras.saving.load_model(path, safe_mode=True)
-    ours = np.stack([p.probabilities for p in Classifier(path).predict(pixels)])
+    ours = np.stack([p.probabilities for p in Predictor(path).predict(pixels)])
     assert ours.std(axis=0).min() > 0
     np.testing.assert_allclose(model.predict(pixels, verbose=0), ours, atol=1e-5)
 
@@ -106,7 +115,7 @@ def refused(path):
     return message
 
 
-def test_files_that_are_no_model_are_refused_in_a_line(tmp_path, saved, picture):
+def test_a_file_that_is_not_a_model_is_refused_with_one_line(tmp_path, saved, picture):
     assert "no such file" in refused(tmp_path / "none.keras")
     for content in (b"", picture(1), b"PK\x05\x06" + bytes(18), b"PK\x03\x04" + bytes(100)):
         path = tmp_path / "other.keras"
@@ -145,7 +154,7 @@ def rewritten(source, path, **members):
 @pytest.mark.parametrize(
     "content", [b"", b"[]", b"null", b"{}", b"{", b"\xff", b'{"classes": 1}', b'{"classes": null}']
 )
-def test_a_description_that_is_none_is_refused(tmp_path, saved, content):
+def test_invalid_metadata_is_refused(tmp_path, saved, content):
     refused(rewritten(saved[0], tmp_path / "m.keras", **{MEMBER: content}))
 
 
@@ -158,13 +167,13 @@ def arrays_of(**arrays):
 @pytest.mark.parametrize(
     "content", [b"", b"x", arrays_of(mean=1), arrays_of(mean=np.array([{}], dtype=object))]
 )
-def test_arrays_that_are_none_are_refused_and_nothing_pickled_is_read(tmp_path, saved, content):
+def test_invalid_and_pickled_arrays_are_refused(tmp_path, saved, content):
     refused(rewritten(saved[0], tmp_path / "m.keras", **{ARRAYS: content}))
 
 
 @pytest.mark.parametrize("member", ["config.json", "model.weights.h5"])
 @pytest.mark.parametrize("content", [b"", b"{}", b"[]"])
-def test_a_model_within_that_is_none_is_refused(tmp_path, saved, member, content):
+def test_an_invalid_network_is_refused(tmp_path, saved, member, content):
     refused(rewritten(saved[0], tmp_path / "m.keras", **{member: content}))
 
 
@@ -174,7 +183,7 @@ def test_a_model_within_that_is_none_is_refused(tmp_path, saved, member, content
 )
 def test_parts_of_different_models_are_refused(tmp_path, changed):
     path = tmp_path / "m.keras"
-    save_model(tiny(), path, replace(ABOUT, **changed), BESIDE)
+    save_model(tiny(), path, replace(METADATA, **changed), AUXILIARY)
     assert "do not fit together" in refused(path)
 
 
@@ -183,7 +192,7 @@ def test_no_code_in_the_file_is_run(tmp_path):
     x = keras.layers.Lambda(lambda x: x)(inputs)
     x = keras.layers.GlobalAveragePooling2D()(x)
     model = keras.Model(inputs, keras.layers.Dense(2, activation="softmax")(x))
-    save_model(model, tmp_path / "m.keras", ABOUT, BESIDE)
+    save_model(model, tmp_path / "m.keras", METADATA, AUXILIARY)
     refused(tmp_path / "m.keras")
 
 
@@ -194,49 +203,51 @@ def hashes_of(data):
 @pytest.fixture
 def trained_on(tmp_path, picture):
     """Two patients' pictures, and a model's description that knows the first one only."""
-    rows = [Row("a.png", "hospital", "a", "7"), Row("b.png", "hospital", "b", "8")]
+    rows = [ManifestRow("a.png", "hospital", "a", "7"), ManifestRow("b.png", "hospital", "b", "8")]
     fill_folder(tmp_path / "old" / "covid", zip(rows, [picture(1), picture(2)], strict=True))
-    data = load_dataset(tmp_path / "old", SALT, classes=ABOUT.classes)
-    about = replace(
-        ABOUT,
+    data = load_dataset(tmp_path / "old", SALT, classes=METADATA.classes)
+    metadata = replace(
+        METADATA,
         trained_on=[data.rows[0].sha256],
         hashes=[hashes_of(data)[0].tobytes().hex()],
         patients=[data.patients[0]],
     )
-    return data, about
+    return data, metadata
 
 
-def test_an_image_trained_on_is_known_by_its_bytes(trained_on):
-    data, about = trained_on
+def test_a_training_image_is_recognised_by_its_bytes(trained_on):
+    data, metadata = trained_on
     strange = ~hashes_of(data)
-    assert about.trained_images(data, strange).tolist() == [True, False]
+    assert metadata.trained_images(data, strange).tolist() == [True, False]
 
 
-def test_an_image_trained_on_is_known_at_another_size_and_in_another_format(trained_on, tmp_path):
-    data, about = trained_on
+def test_a_training_image_is_recognised_in_another_size_and_format(trained_on, tmp_path):
+    data, metadata = trained_on
     (tmp_path / "new" / "covid").mkdir(parents=True)
     for path in data.paths:
         copy = Image.open(path).resize((90, 80))
         copy.save(tmp_path / "new" / "covid" / f"{path.stem}.jpg", quality=70)
-    copies = load_dataset(tmp_path / "new", SALT, classes=ABOUT.classes)
-    assert not {row.sha256 for row in copies.rows} & set(about.trained_on)
-    assert about.trained_images(copies, hashes_of(copies)).tolist() == [True, False]
+    copies = load_dataset(tmp_path / "new", SALT, classes=METADATA.classes)
+    assert not {row.sha256 for row in copies.rows} & set(metadata.trained_on)
+    assert metadata.trained_images(copies, hashes_of(copies)).tolist() == [True, False]
 
 
-def test_a_patient_trained_on_is_known_under_the_same_salt_only(trained_on, tmp_path, picture):
-    _, about = trained_on
-    rows = [Row("x.png", "hospital", "x", "7"), Row("y.png", "elsewhere", "y", "7")]
+def test_a_training_patient_is_recognised_only_with_the_salt_of_the_model(
+    trained_on, tmp_path, picture
+):
+    _, metadata = trained_on
+    rows = [ManifestRow("x.png", "hospital", "x", "7"), ManifestRow("y.png", "elsewhere", "y", "7")]
     fill_folder(tmp_path / "new" / "covid", zip(rows, [picture(3), picture(4)], strict=True))
     for salt, known in ((SALT, [True, False]), (b"another", [False, False])):
-        data = load_dataset(tmp_path / "new", salt, classes=ABOUT.classes)
-        assert about.trained_patients(data).tolist() == known
-        assert about.trained_images(data, hashes_of(data)).tolist() == [False, False]
+        data = load_dataset(tmp_path / "new", salt, classes=METADATA.classes)
+        assert metadata.trained_patients(data).tolist() == known
+        assert metadata.trained_images(data, hashes_of(data)).tolist() == [False, False]
 
 
-def test_images_of_no_known_patient_are_nobodys(trained_on, tmp_path, picture):
-    _, about = trained_on
+def test_an_image_without_a_patient_belongs_to_no_training_patient(trained_on, tmp_path, picture):
+    _, metadata = trained_on
     (tmp_path / "new" / "covid").mkdir(parents=True)
     (tmp_path / "new" / "covid" / "x.png").write_bytes(picture(5))
-    data = load_dataset(tmp_path / "new", SALT, classes=ABOUT.classes)
-    for patients in ([], ["", *about.patients]):
-        assert not replace(about, patients=patients).trained_patients(data).any()
+    data = load_dataset(tmp_path / "new", SALT, classes=METADATA.classes)
+    for patients in ([], ["", *metadata.patients]):
+        assert not replace(metadata, patients=patients).trained_patients(data).any()

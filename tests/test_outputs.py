@@ -131,7 +131,8 @@ def test_no_output_overwrites_an_input_or_another_output(script, place, name, ar
 
 @pytest.mark.parametrize("plot", ["plot", "plot.txt", "plot.keras"])
 def test_a_plot_of_a_kind_that_cannot_be_drawn_is_said_before_the_training(script, place, plot):
-    assert "must end in .png" in refused(script, place, "train_covid19.py", [], "--plot", plot)
+    said = refused(script, place, "train_covid19.py", [], "--plot", plot)
+    assert "file name must end in .png" in said
 
 
 def as_owner(place, *command):

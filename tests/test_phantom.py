@@ -4,7 +4,7 @@ import cv2
 import numpy as np
 import pytest
 
-from covidxray.phantom import SHORTCUTS, Anatomy, draw_phantom, encode_jpeg
+from covidxray.demo.phantom import SHORTCUTS, Anatomy, draw_phantom, encode_jpeg
 
 
 def draw(seed, **options):

@@ -15,11 +15,11 @@ import pytest
 from conftest import ROOT
 from PIL import Image
 
-from covidxray.classifier import Classifier
-from covidxray.gradcam import central_share
-from covidxray.images import read_image
-from covidxray.modelfile import MEMBER
-from covidxray.plots import outline, overlay
+from covidxray.data.images import read_image
+from covidxray.data.lung_masks import heat_in_centre
+from covidxray.model.model_file import MEMBER
+from covidxray.model.predictor import Predictor
+from covidxray.report.plots import outline, overlay
 
 SECRETS = ("Doe^Jane", "Doe", "MRN-4711", "19630405")
 
@@ -159,7 +159,7 @@ def test_every_image_has_a_heat_map_of_its_own_whatever_its_name(mixed):
 def test_a_heat_map_is_the_image_with_its_own_heat_and_the_outline_of_its_lungs(mixed, trained):
     _, table, root = mixed
     rows = [row_of(table, name) for name in ("a/same.jpg", "b/same.jpg", "colour.png")]
-    predictions = Classifier(trained[0]).judge([root / row["image"] for row in rows])
+    predictions = Predictor(trained[0]).predict_files([root / row["image"] for row in rows])
     for row, prediction in zip(rows, predictions, strict=True):
         shown = np.asarray(Image.open(root / row["heat_map"])).astype(int)
         warm = overlay(prediction.image, prediction.heat)
@@ -167,7 +167,7 @@ def test_a_heat_map_is_the_image_with_its_own_heat_and_the_outline_of_its_lungs(
         # In another batch the network rounds another way.
         assert np.abs(shown - expected).mean() < 0.5
         assert np.abs(warm.astype(int) - prediction.image).mean() > 1
-        assert row["heat_in_centre"] == pytest.approx(central_share(prediction.heat), abs=2e-3)
+        assert row["heat_in_centre"] == pytest.approx(heat_in_centre(prediction.heat), abs=2e-3)
         inside = prediction.heat[prediction.lungs].sum() / prediction.heat.sum()
         assert row["heat_in_lungs"] == pytest.approx(inside, abs=2e-3)
     assert rows[0]["heat_in_lungs"] > 0
@@ -178,7 +178,7 @@ def known(trained):
     """Four drawings, and the probability of the positive class of each, predicted alone."""
     model, drawings = trained
     paths = [p for name in ("covid", "normal") for p in sorted((drawings / name).glob("*.jpg"))[:2]]
-    classifier = Classifier(model)
+    classifier = Predictor(model)
     alone = [next(classifier.predict([read_image(path)])) for path in paths]
     return paths, np.array([p.probabilities[classifier.positive] for p in alone])
 
@@ -282,7 +282,7 @@ def corner(tmp_path):
         (("-m", "cut.keras", "x.jpg", "--csv", "x.jpg"), "x.jpg: is needed for something else"),
         (("-m", "cut.keras", "x.jpg", "--csv", "cut.keras"), "cut.keras: is needed for something"),
         (("-m", "cut.keras", "x.jpg", "--csv", "t", "--json", "t"), "t: is needed for something"),
-        (("-m", "cut.keras", "x.jpg", "--explain", "x.jpg"), "x.jpg: cannot be made (File exists)"),
+        (("-m", "cut.keras", "x.jpg", "--explain", "x.jpg"), "x.jpg: File exists; check its name"),
     ],
 )
 def test_bad_usage_is_one_line_and_exit_code_2(script, corner, arguments, said):

@@ -15,10 +15,11 @@ import pytest
 from pydicom.datadict import DicomDictionary
 from test_dicom import compress, save_dicom
 
-from covidxray.dicom import read_header
-from covidxray.images import read_image
-from covidxray.modelfile import MEMBER
-from covidxray.phantom import draw_phantom
+from covidxray.data.dicom import read_header
+from covidxray.data.image_file import ImageFile
+from covidxray.data.images import read_image
+from covidxray.demo.phantom import draw_phantom
+from covidxray.model.model_file import MEMBER
 
 SECRET = "ZQXJWVKY"  # what every secret text begins with; behind it stands the tag
 UID = "1.2.826.0.1.4711.7733"
@@ -141,7 +142,7 @@ def test_the_secrets_are_in_the_files_and_the_search_finds_them(hospital):
 def test_a_text_in_place_of_a_view_is_not_kept(tmp_path):
     for text in ("DOE JANE", "Doe", SECRET):
         save_dicom(tmp_path / "x", np.zeros((8, 8), np.uint8), ViewPosition=text)
-        assert read_header(tmp_path / "x").view == ""
+        assert read_header(ImageFile.read(tmp_path / "x")).view == ""
 
 
 @pytest.mark.slow
@@ -172,5 +173,5 @@ def test_no_byte_that_is_written_or_printed_tells_a_patient(
     written = [*everything(tmp_path), ("printed", "\n".join(printed).encode())]
     assert len(written) > 35
     assert {name: found(content) for name, content in written if found(content)} == {}
-    about = json.loads(dict(written)[f"covid19.keras:{MEMBER}"].removeprefix(MEMBER.encode()))
-    assert len(about["patients"]) > 2  # the salted digests, which are kept on purpose
+    metadata = json.loads(dict(written)[f"covid19.keras:{MEMBER}"].removeprefix(MEMBER.encode()))
+    assert len(metadata["patients"]) > 2  # the salted digests, which are kept on purpose

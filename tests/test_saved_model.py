@@ -17,19 +17,19 @@ import numpy as np
 import pytest
 from sklearn.metrics import confusion_matrix, roc_auc_score
 
-from covidxray.backbone import RECIPES, build_backbone
-from covidxray.cache import Cache
-from covidxray.classifier import Classifier
-from covidxray.dataset import load_dataset
-from covidxray.familiarity import fit_familiarity
-from covidxray.features import extract
-from covidxray.head import HeadOptions, fit_heads
-from covidxray.images import save_png
-from covidxray.lungs import load_segmenter
-from covidxray.manifest import Row, fill_folder
-from covidxray.modelfile import load_model
-from covidxray.phantom import Anatomy, draw_phantom
-from covidxray.weights import load_weights
+from covidxray.data.dataset import load_dataset
+from covidxray.data.images import save_png
+from covidxray.data.manifest import ManifestRow, fill_folder
+from covidxray.demo.phantom import Anatomy, draw_phantom
+from covidxray.model.cache import Cache
+from covidxray.model.features import extract
+from covidxray.model.heads import HeadOptions, fit_heads
+from covidxray.model.lungs import load_segmenter
+from covidxray.model.model_file import load_model
+from covidxray.model.outliers import fit_outlier_detector
+from covidxray.model.predictor import Predictor
+from covidxray.model.vgg16 import RECIPES, build_backbone
+from covidxray.model.weights import load_weights
 
 pytestmark = pytest.mark.slow
 
@@ -78,7 +78,9 @@ def folder(tmp_path_factory):
                 pixels = (drawn[..., None] * np.array(tint)).astype(np.uint8)
                 path = folder / f"{name}-{patient}-{i}.png"
                 save_png(path, pixels)
-                row = Row(path.name, "drawn", path.stem, f"{name}{patient}", synthetic="yes")
+                row = ManifestRow(
+                    path.name, "drawn", path.stem, f"{name}{patient}", synthetic="yes"
+                )
                 rows.append((row, path))
         fill_folder(folder / "set" / name, rows)
     odd = draw_phantom(rng, size=224).image
@@ -112,9 +114,9 @@ def features(data):
     """The clean features of the data set by region, (N, 512) each; no cache is used."""
     recipe = RECIPES["portable"]
     backbone = build_backbone(load_weights(), recipe)
-    turned = {"views": 0, "rotation": 0.0, "rng": np.random.default_rng(0)}
-    found = extract(backbone, recipe, load_segmenter(), data.paths, **turned)
-    return {region: views[:, 0] for region, views in found.views.items()}
+    unchanged = np.empty((len(data), 0))
+    found = extract(backbone, recipe, load_segmenter(), data.paths, unchanged)
+    return {region: rows[:, 0] for region, rows in found.regions.items()}
 
 
 @pytest.fixture(scope="module")
@@ -178,14 +180,14 @@ def predicted(folder, script, runs, data):
 
 
 @pytest.fixture(scope="module")
-def judged(folder, predicted, runs, data):
+def predictions(folder, predicted, runs, data):
     """A function from a run's name to its model's predictions of the images that it predicted
     before: what is in the cache is not computed again."""
 
     def of(name):
         images = FEW if name == "all" else range(len(data))
-        classifier = Classifier(runs[name].path, Cache(folder / "kept"))
-        return list(images), list(classifier.judge([data.paths[i] for i in images]))
+        classifier = Predictor(runs[name].path, Cache(folder / "kept"))
+        return list(images), list(classifier.predict_files([data.paths[i] for i in images]))
 
     return of
 
@@ -226,11 +228,11 @@ def test_a_saved_head_is_that_of_its_region_and_its_training_images(name, runs, 
 
 @pytest.mark.parametrize("name", ["whole", "all"])
 def test_every_region_of_a_saved_model_has_the_scores_of_a_head_fitted_apart(
-    name, judged, probabilities_apart
+    name, predictions, probabilities_apart
 ):
     own, positive = OWN[name]
     expected = probabilities_apart(name)
-    images, predictions = judged(name)
+    images, predictions = predictions(name)
     for i, prediction in zip(images, predictions, strict=True):
         np.testing.assert_allclose(prediction.probabilities, expected[own][i], atol=CLOSE)
         found = [prediction.scores[region] for region in REGIONS]
@@ -313,23 +315,25 @@ def test_fit_all_names_every_image_as_trained_on_and_a_plain_run_its_training_im
     runs, data, training_images
 ):
     for name in OWN:
-        about = load_model(runs[name].path)[1]
+        metadata = load_model(runs[name].path)[1]
         train = training_images(name)
-        assert about.trained_on == [data.rows[i].sha256 for i in train]
-        assert len(about.hashes) == len(train)
-        assert len(about.patients) == len(np.unique(data.groups[train]))
-        assert about.positive == data.classes[OWN[name][1]]
+        assert metadata.trained_on == [data.rows[i].sha256 for i in train]
+        assert len(metadata.hashes) == len(train)
+        assert len(metadata.patients) == len(np.unique(data.groups[train]))
+        assert metadata.positive == data.classes[OWN[name][1]]
 
 
 @pytest.mark.parametrize("name", ["whole", "all"])
 def test_the_distance_of_an_image_is_from_the_training_images_alone(
-    name, judged, data, features, training_images
+    name, predictions, data, features, training_images
 ):
     train = training_images(name)
-    images, predictions = judged(name)
+    images, predictions = predictions(name)
     found = np.array([prediction.distance for prediction in predictions])
     fitted = [
-        fit_familiarity(features["whole"][train], data.groups[train], np.random.default_rng(seed))
+        fit_outlier_detector(
+            features["whole"][train], data.groups[train], np.random.default_rng(seed)
+        )
         for seed in range(10)
     ]
     ratio = fitted[0].distance(features["whole"][images]) / found

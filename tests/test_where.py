@@ -1,17 +1,21 @@
-"""Three poolings beside each other: which one knows, by how much, and what that means."""
+"""Tests of the comparison of the regions: AUCs, their difference and the sentence about them."""
+
+from dataclasses import replace
 
 import numpy as np
 import pytest
+from example_runs import CONFIG
 
-from covidxray import metrics
-from covidxray.dataset import load_dataset
-from covidxray.manifest import Row, fill_folder
-from covidxray.phantom import draw_phantom, encode_jpeg
-from covidxray.where import compare_pools, format_where
+from covidxray.data.dataset import load_dataset
+from covidxray.data.manifest import ManifestRow, fill_folder
+from covidxray.demo.phantom import draw_phantom, encode_jpeg
+from covidxray.evaluation import intervals
+from covidxray.evaluation.regions import compare_regions
+from covidxray.report.text import audit_verdict, describe_regions, format_regions
 
 
 def scores_of(rng, y, signal, repeats=3):
-    """Scores that tell `y` with a strength, (repeats, N)."""
+    """Scores of `y` with a given strength of the signal, (repeats, N)."""
     return signal * y + rng.normal(size=len(y)) + 0.1 * rng.normal(size=(repeats, len(y)))
 
 
@@ -22,77 +26,81 @@ def compared(lungs, outside, n=120, seed=0):
         name: scores_of(rng, y, signal)
         for name, signal in (("whole", max(lungs, outside)), ("lungs", lungs), ("outside", outside))
     }
-    return compare_pools(y, scores, np.arange(n), np.arange(n) > 2)
+    return compare_regions(y, scores, np.arange(n), np.arange(n) > 2)
 
 
-def test_lungs_that_know_more_are_said_to():
-    where = compared(lungs=3, outside=0)
-    assert where.difference.low > 0
-    assert where.sentence.endswith("the lungs tell more.")
+def test_where_the_lungs_predict_better_the_sentence_says_so():
+    regions = compared(lungs=3, outside=0)
+    assert regions.difference.low > 0
+    assert describe_regions(regions).endswith("the lungs predict the class better.")
 
 
-def test_lungs_that_know_more_do_not_hide_what_the_rest_knows():
-    sentence = compared(lungs=4, outside=1).sentence
-    assert "the lungs tell more; but what is outside them gives the class away, too" in sentence
+def test_better_lungs_do_not_hide_that_the_outside_predicts_the_class_too():
+    sentence = describe_regions(compared(lungs=4, outside=1))
+    expected = (
+        "the lungs predict the class better; but the rest of the image predicts the class, too"
+    )
+    assert expected in sentence
 
 
-def test_a_rest_that_knows_more_is_said_to():
-    where = compared(lungs=0, outside=3)
-    assert where.difference.high < 0
-    assert where.sentence.endswith("which is more: the model need not look at a lung.")
+def test_where_the_outside_predicts_better_the_lungs_are_not_needed():
+    regions = compared(lungs=0, outside=3)
+    assert regions.difference.high < 0
+    assert describe_regions(regions).endswith("which is more: the model does not need the lungs.")
 
 
-def test_a_rest_that_knows_as_much_is_said_to():
-    sentence = compared(lungs=3, outside=3).sentence
-    assert "both give the class away: the model need not look at a lung" in sentence
+def test_where_the_outside_predicts_as_well_the_lungs_are_not_needed():
+    sentence = describe_regions(compared(lungs=3, outside=3))
+    assert "both predict the class: the model does not need the lungs" in sentence
 
 
-def test_where_nothing_is_known_nothing_is_concluded():
-    assert "neither is shown to be better than chance" in compared(0, 0, n=40).sentence
+def test_without_any_signal_the_sentence_concludes_nothing():
+    sentence = describe_regions(compared(0, 0, n=40))
+    assert "neither is shown to be better than chance" in sentence
 
 
-def test_lines_fit_a_terminal_and_count_the_lungs_found():
-    text = format_where(compared(3, 1), "cv ")
+def test_the_lines_fit_80_columns_and_count_the_lungs_found():
+    text = format_regions(compared(3, 1), "cv ")
     assert max(map(len, text.splitlines())) <= 80
     assert "a pair of lungs was found in 117 of 120 images" in text
     for name in ("whole picture: ", "lungs alone: ", "all but the lungs: ", "lungs - outside: "):
         assert name in text
 
 
-def test_a_difference_is_that_of_the_areas():
+def test_a_difference_is_the_difference_of_the_two_areas():
     rng = np.random.default_rng(1)
     y, groups = np.arange(60) % 3 == 0, np.arange(60) // 2
     a, b = scores_of(rng, y, 2), scores_of(rng, y, 1)
-    found = metrics.auc_difference(y, a, b, groups)
-    value = metrics.auc(y, a, groups).value - metrics.auc(y, b, groups).value
+    found = intervals.auc_difference(y, a, b, groups)
+    value = intervals.auc(y, a, groups).value - intervals.auc(y, b, groups).value
     assert found.value == pytest.approx(value)
     assert found.low < found.value < found.high
-    back = metrics.auc_difference(y, b, a, groups)
+    back = intervals.auc_difference(y, b, a, groups)
     assert (back.low, back.high) == pytest.approx((-found.high, -found.low))
 
 
-def test_scores_against_themselves_differ_by_nothing():
+def test_scores_compared_with_themselves_have_a_difference_of_zero():
     rng = np.random.default_rng(2)
     y = np.arange(50) % 2 == 0
     scores = scores_of(rng, y, 1)
-    found = metrics.auc_difference(y, scores, scores, np.arange(50))
+    found = intervals.auc_difference(y, scores, scores, np.arange(50))
     assert found.value == 0
-    alone = metrics.auc(y, scores, np.arange(50))
+    alone = intervals.auc(y, scores, np.arange(50))
     assert found.high - found.low < 0.6 * (alone.high - alone.low)
 
 
-def test_two_perfect_scores_still_have_a_width():
+def test_the_difference_of_two_perfect_scores_has_an_interval_with_a_width():
     y = np.arange(40) % 2 == 0
     rng = np.random.default_rng(3)
     perfect = [10 * y + rng.random(40) for _ in range(2)]
-    found = metrics.auc_difference(y, *perfect, np.arange(40))
+    found = intervals.auc_difference(y, *perfect, np.arange(40))
     assert found.value == 0
     assert found.low < -0.05
     assert found.high > 0.05
 
 
-def test_the_interval_of_a_difference_covers_it():
-    """Of 300 samples the true difference lies in about 95 %; normal scores have known areas."""
+def test_the_interval_of_a_difference_covers_the_truth_in_95_of_100_samples():
+    """Normally distributed scores have known areas."""
     from scipy.special import ndtr
 
     truth = ndtr(1.5 / 2**0.5) - ndtr(0.8 / 2**0.5)
@@ -102,7 +110,7 @@ def test_the_interval_of_a_difference_covers_it():
         y = np.arange(80) % 2 == 0
         shared = rng.normal(size=80)
         a, b = (s * y + 0.6 * shared + 0.8 * rng.normal(size=80) for s in (1.5, 0.8))
-        found = metrics.auc_difference(y, a, b, np.arange(80))
+        found = intervals.auc_difference(y, a, b, np.arange(80))
         inside += found.low <= truth <= found.high
     assert 0.92 <= inside / 300 <= 0.99
 
@@ -119,14 +127,16 @@ def drawings(seed, diseased, shortcut):
 
 @pytest.fixture(scope="module")
 def audited(tmp_path_factory):
-    """A function from what the sick have (a lesion, a marker, both) to their audit's verdict."""
-    from covidxray.audit import audit
-    from covidxray.backbone import RECIPES, build_backbone, resolve_precision
-    from covidxray.features import extract
-    from covidxray.head import options_for
-    from covidxray.lungs import load_segmenter
-    from covidxray.training import fit_repeatedly
-    from covidxray.weights import load_weights
+    """A function that audits drawings whose sick have a lesion, a marker or both.
+
+    It returns the comparison of the regions, the audit and its verdict.
+    """
+    from covidxray.audit.audit import run_audit
+    from covidxray.model.features import extract
+    from covidxray.model.lungs import load_segmenter
+    from covidxray.model.vgg16 import RECIPES, build_backbone, resolve_precision
+    from covidxray.model.weights import load_weights
+    from covidxray.pipeline.training import run_cross_validation
 
     recipe = RECIPES["portable"]
     backbone = build_backbone(load_weights(), recipe, resolve_precision("auto"))
@@ -137,37 +147,37 @@ def audited(tmp_path_factory):
             ("covid", drawings(1, lesion, shortcut)),
             ("normal", drawings(2, False, None)),
         ):
-            rows = [Row(f"{i}.jpg", "drawn", str(i), f"{name}{i}") for i in range(N)]
+            rows = [ManifestRow(f"{i}.jpg", "drawn", str(i), f"{name}{i}") for i in range(N)]
             fill_folder(root / name, zip(rows, images, strict=True))
         data = load_dataset(root, b"salt")
-        still = {"views": 0, "rotation": 0, "rng": np.random.default_rng(0)}
-        features = extract(backbone, recipe, load_segmenter(), data.paths, **still)
-        options = options_for(recipe, None, None, 25, 8, None)
-        scoring = "whole", 0, options, 5, 4, np.random.default_rng(0)
-        where = fit_repeatedly(data, features, *scoring).where
-        return audit(data, features.clues, 0, np.random.default_rng(0), where)
+        unrotated = np.zeros((len(data), 0))
+        features = extract(backbone, recipe, load_segmenter(), data.paths, unrotated)
+        config = replace(CONFIG, pool="whole", folds=5, repeats=4)
+        regions = run_cross_validation(config, data, features, np.random.default_rng(0)).regions
+        audit = run_audit(data, features.image_statistics, 0, np.random.default_rng(0))
+        return regions, audit, audit_verdict(audit, regions)
 
     return run
 
 
 @pytest.mark.slow
-def test_of_drawings_with_a_lesion_and_no_shortcut_the_lungs_tell_more(audited):
-    found = audited(lesion=True, shortcut=None)
-    assert found.where.difference.low > 0
-    assert "the lungs tell more" in found.verdict
+def test_with_a_lesion_and_no_shortcut_the_lungs_predict_better(audited):
+    regions, _, verdict = audited(lesion=True, shortcut=None)
+    assert regions.difference.low > 0
+    assert "the lungs predict the class better" in verdict
 
 
 @pytest.mark.slow
-def test_of_drawings_with_a_marker_and_no_lesion_the_rest_tells_more(audited):
-    found = audited(lesion=False, shortcut="marker")
-    assert found.where.difference.high < 0
-    assert found.alarm
-    assert "which is more: the model need not look at a lung" in found.verdict
+def test_with_a_marker_and_no_lesion_the_outside_predicts_better(audited):
+    regions, audit, verdict = audited(lesion=False, shortcut="marker")
+    assert regions.difference.high < 0
+    assert audit.alarm
+    assert "which is more: the model does not need the lungs" in verdict
 
 
 @pytest.mark.slow
-def test_of_drawings_with_both_the_audit_says_both(audited):
-    found = audited(lesion=True, shortcut="marker")
-    assert found.alarm
-    assert "The label can be read from" in found.verdict
-    assert "both give the class away" in found.verdict
+def test_with_a_lesion_and_a_marker_the_verdict_names_both(audited):
+    _, audit, verdict = audited(lesion=True, shortcut="marker")
+    assert audit.alarm
+    assert "The label can be read from" in verdict
+    assert "both predict the class" in verdict

@@ -1,0 +1,1 @@
+"""The model's work on a Ray cluster."""

@@ -1,0 +1,1 @@
+"""Images, tables and data sets: from files to arrays and labels."""

@@ -1,0 +1,198 @@
+"""Read the COVID-19 Image Data Collection (Cohen, Morrison, Dao 2020, arXiv:2003.11597).
+
+`metadata.csv` has one row per image. Its format changed over the history of the repository:
+
+- Column names have leading spaces, capitals or blanks (`Patientid`, ` filename`).
+- Some versions are encoded in Latin-1, not in UTF-8.
+- `finding` is a word (`COVID-19`), a list (`COVID-19, ARDS`) or, in the last version, a path
+  (`Pneumonia/Viral/COVID-19`).
+- Versions before 2 March 2020 have no `view`, those before 30 March no `folder` (it was `images`).
+- `modality` is `X-ray` or, in one version, `Radiograph`; early ones lack it. CT slices are `CT`.
+- Some rows name an image that the repository never had, or that another row names, too.
+
+Some images have lung masks (`annotations/lungVAE-masks`; Selvan et al. 2020, arXiv:2005.10052),
+which include lung that an opacity hides.
+"""
+
+import csv
+import logging
+import os
+import sys
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+
+import numpy as np
+
+from covidxray.data.images import read_image
+from covidxray.data.manifest import ManifestRow, Selection
+from covidxray.errors import InputError
+
+SOURCE = "cohen"
+MASKS = "annotations/lungVAE-masks"
+REQUIRED = ("filename", "finding", "patientid", "view")  # columns
+COMMON = ("filename", "finding", "view", "age", "sex", "license", "url")  # with the manifest
+UNKNOWN = {"", "todo", "unknown"}
+UNUSABLE = ("missing", "repeated", "damaged")
+
+logger = logging.getLogger(__name__)
+
+
+def read_metadata(path: Path) -> list[ManifestRow]:
+    """Read the X-rays of any version of metadata.csv, without CT slices.
+
+    A `source_id` is the path of the image in the repository, as the table gives it.
+
+    Raises:
+        InputError: the file cannot be read, or lacks a column that is needed.
+    """
+    try:
+        try:
+            return list(_parse_rows(path, "utf-8-sig"))
+        except UnicodeDecodeError:
+            return list(_parse_rows(path, "latin-1"))
+    except OSError as error:
+        reason = f"cannot be read ({error.strerror})"
+        raise InputError(f"{path}: {reason}; give the clone of the repository") from error
+    except csv.Error as error:
+        raise InputError(f"{path}: is not a CSV table ({error}); download it again") from error
+
+
+def _parse_rows(path: Path, encoding: str) -> Iterator[ManifestRow]:
+    with path.open(newline="", encoding=encoding) as file:
+        table = (row for row in csv.reader(file) if any(row))
+        header = [name.strip().lower() for name in next(table, ())]
+        if missing := [name for name in REQUIRED if name not in header]:
+            remedy = "use a later version of the repository"
+            raise InputError(f"{path}: has no {missing[0]} column; {remedy}")
+        for row in table:
+            cells = dict.fromkeys((*REQUIRED, *COMMON), "")
+            cells |= zip(header, map(sys.intern, map(str.strip, row)), strict=False)
+            if cells.get("modality", "").lower() != "ct":
+                yield ManifestRow(
+                    source=SOURCE,
+                    source_id=f"{cells.get('folder') or 'images'}/{cells['filename']}",
+                    patient_id=cells["patientid"],
+                    **{name: cells[name] for name in COMMON},
+                )
+
+
+def select(
+    rows: Iterable[ManifestRow], finding: str, views: Sequence[str], include_mixed: bool = False
+) -> list[ManifestRow]:
+    """Images whose only finding is `finding`, or if `include_mixed`, one of several."""
+    wanted = _findings(finding)
+    return [
+        row
+        for row in _with_view(rows, views)
+        if (found := _findings(row.finding)) == wanted or (include_mixed and wanted <= found)
+    ]
+
+
+def select_controls(
+    rows: Iterable[ManifestRow], finding: str, views: Sequence[str]
+) -> list[ManifestRow]:
+    """Images with known findings, none of which is `finding`.
+
+    They include "No Finding" of patients who have `finding` in another row; a split by patient
+    keeps the two on one side.
+    """
+    excluded = _findings(finding) | UNKNOWN
+    return [row for row in _with_view(rows, views) if excluded.isdisjoint(_findings(row.finding))]
+
+
+def _findings(cell: str) -> set[str]:
+    """The findings in lower case, each as the last part of its path."""
+    return {finding.split("/")[-1].strip().lower() for finding in cell.split(",")}
+
+
+def _with_view(rows: Iterable[ManifestRow], views: Iterable[str]) -> Iterator[ManifestRow]:
+    wanted = {view.lower() for view in views}
+    return (row for row in rows if row.view.lower() in wanted)
+
+
+def choose(
+    root: Path, rows: Iterable[ManifestRow], one_per_patient: bool, limit: int | None, seed: int
+) -> Selection:
+    """Choose the images of a class folder, in the order of `rows`, which are selected rows.
+
+    If `one_per_patient`, only the first usable image of each patient is taken. `limit` images are
+    drawn from these at random with `seed`; all of them if it is None or more than there are. The
+    reason of an excluded image is one of `UNUSABLE`, "another image of the patient" or "not drawn".
+
+    Raises:
+        InputError: a row leads out of the repository `root`.
+    """
+    usable, excluded = _check_images(root, rows)
+    candidates = usable
+    if one_per_patient:
+        first: dict[str, ManifestRow] = {}
+        for row in usable:
+            first.setdefault(row.patient_id or row.filename, row)
+        candidates = list(first.values())
+    drawn = np.random.default_rng(seed).permutation(len(candidates))[:limit]
+    chosen = [candidates[i] for i in sorted(drawn)]
+    steps = ("another image of the patient", usable, candidates), ("not drawn", candidates, chosen)
+    for reason, before, after in steps:
+        kept = {row.filename for row in after}
+        excluded += [(row.filename, reason) for row in before if row.filename not in kept]
+    return Selection([(row, locate(root, row)) for row in chosen], excluded)
+
+
+def _check_images(
+    root: Path, rows: Iterable[ManifestRow]
+) -> tuple[list[ManifestRow], list[tuple[str, str]]]:
+    """Rows whose image is usable, and file name and reason of each unusable image, by reason."""
+    usable, unusable, names = [], [], set()
+    for row in rows:
+        path, name = locate(root, row), row.filename.lower()
+        if name in names:
+            unusable.append((row.filename, "repeated"))
+        elif not os.path.isfile(path):  # Path.is_file raises for a name that is too long
+            unusable.append((row.filename, "missing"))
+        else:
+            try:
+                read_image(path)
+                usable.append(row)
+            except InputError:
+                unusable.append((row.filename, "damaged"))
+        names.add(name)
+    return usable, sorted(unusable, key=lambda image: UNUSABLE.index(image[1]))
+
+
+def find_masks(root: Path, filenames: Iterable[str]) -> dict[str, Path]:
+    """The lung masks of images, by file name of the image. A damaged one is logged and left out."""
+    masks = {}
+    for filename in filenames:
+        if path := locate_mask(root, filename):
+            try:
+                read_image(path)
+                masks[filename] = path
+            except InputError as error:
+                logger.info(f"{error} (a lung mask, left out)")
+    return masks
+
+
+def locate(root: Path, row: ManifestRow) -> Path:
+    """The path of a row's image, which need not exist. The folder `images` may be a link.
+
+    Raises:
+        InputError: the row leads out of the repository.
+    """
+    name = row.source_id
+    if "\\" in name or "\0" in name:
+        reason = "metadata.csv names a file outside the repository"
+        raise InputError(f"{name!r}: {reason}; correct that row")
+    path = root / name
+    plain = Path(row.filename).name == row.filename and ".." not in Path(name).parts
+    real = Path(os.path.realpath(path))  # Path.resolve raises for a link in a circle
+    allowed = [root.resolve(), (root / "images").resolve()]
+    if not plain or not any(real.is_relative_to(folder) for folder in allowed):
+        raise InputError(f"{name}: leads out of {root}; correct metadata.csv")
+    return path
+
+
+def locate_mask(root: Path, filename: str) -> Path | None:
+    """The lung mask of an image that `locate` accepts; None if the repository has no mask of it."""
+    path = root / MASKS / f"{Path(filename).stem}_mask.png"
+    inside = path.resolve().is_relative_to(root.resolve())
+    return path if os.path.isfile(path) and inside else None

@@ -1,0 +1,249 @@
+"""Decode DICOM files as a viewer shows them, and read the few tags of their header that are kept.
+
+No value of a tag is put into a message: errors and warnings of pydicom may quote a patient's name.
+"""
+
+import io
+import logging
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image
+from pydicom import Dataset, dcmread, uid
+from pydicom.encaps import get_frame
+from pydicom.filereader import read_dataset, read_preamble
+from pydicom.pixels import apply_color_lut, get_decoder, pixel_array
+
+from covidxray.data import image_file
+from covidxray.data.image_file import FileHeader, ImageFile
+from covidxray.errors import InputError
+
+logging.getLogger("pydicom").disabled = True  # it logs each warning a second time
+
+UNCOMPRESSED = uid.ImplicitVRLittleEndian, uid.ExplicitVRLittleEndian, uid.ExplicitVRBigEndian
+PILLOW = uid.JPEGBaseline8Bit, uid.JPEGExtended12Bit, uid.JPEG2000Lossless, uid.JPEG2000
+JPEGS = uid.JPEGExtended12Bit, uid.JPEGLossless, uid.JPEGLosslessSV1
+IMAGECODECS = uid.RLELossless, *JPEGS, *uid.JPEGLSTransferSyntaxes
+for syntax in IMAGECODECS:
+    get_decoder(syntax).add_plugin("imagecodecs", ("covidxray.data.dicom_codecs", "decode_frame"))
+PIXELS = ("PixelData", "FloatPixelData", "DoubleFloatPixelData")
+HEADER = ("PatientID", "IssuerOfPatientID", "PatientSex", "PatientAge", "ViewPosition")
+PER_YEAR = {"Y": 1, "M": 12, "W": 365.25 / 7, "D": 365.25}
+# The defined terms (PS3.3 C.8.1.1.1.3 and C.8.11.1). Any other text could identify the patient.
+VIEWS = ("AP", "PA", "LL", "RL", "RLD", "LLD", "RLO", "LLO", "LAT", "LATERAL")
+OLDEST = 89  # years; a higher age could identify a person (45 CFR 164.514(b)(2)(i)(C))
+
+
+@dataclass(frozen=True)
+class DicomHeader:
+    """The tags of a file that are kept, as text; "" for what the file does not tell."""
+
+    patient: str = field(repr=False)  # ID after issuer and NUL, if any; only its digest may be kept
+    view: str  # one of `VIEWS`
+    sex: str  # F, M or O
+    age: str  # in years; "90" for every age above 89
+
+
+def read_header(file: ImageFile) -> DicomHeader:
+    """Read the tags that are kept, without the pixels.
+
+    Raises:
+        InputError: the file cannot be parsed.
+    """
+    with _nothing_quoted(file.path):
+        ds = _parse(file, stop_before_pixels=True, specific_tags=list(HEADER))
+        patient, issuer, sex, age, view = (str(ds.get(name) or "").strip() for name in HEADER)
+    return DicomHeader(
+        patient=f"{issuer}\0{patient}" if patient and issuer else patient,
+        view=view if view.upper() in VIEWS else "",
+        sex=sex if sex in ("F", "M", "O") else "",
+        age=_years(age),
+    )
+
+
+def _years(age: str) -> str:
+    match = re.fullmatch(r"(\d{1,3})([YMWD]?)", age)
+    if not match:
+        return ""
+    years = int(match[1]) / PER_YEAR[match[2] or "Y"]
+    return f"{years:.3g}" if years <= OLDEST else str(OLDEST + 1)
+
+
+def decode(file: ImageFile) -> tuple[np.ndarray, FileHeader]:
+    """Decode a DICOM file with one frame.
+
+    Grey values go through the modality LUT or the rescaling, and then through the first VOI LUT, or
+    else the first window, or else are scaled so that the darkest pixel is 0 and the brightest 255.
+    MONOCHROME1 is inverted, and padding becomes black (PS3.3 C.7.6.3, C.7.5.1.1.2, C.11.1, C.11.2).
+
+    Returns:
+        uint8 array of shape (H, W, 3), RGB, and the file's header.
+
+    Raises:
+        InputError: no pixels, too many pixels, several frames, an unknown compression, or damage.
+    """
+    path = file.path
+    with _nothing_quoted(path):
+        ds = _parse(file)
+        if not any(name in ds for name in PIXELS):
+            raise InputError(f"{path}: holds no pixels or is cut short; replace or remove it")
+        frames = int(ds.get("NumberOfFrames") or 1)
+        if ds.Rows * ds.Columns * frames > Image.MAX_IMAGE_PIXELS:
+            raise InputError(f"{path}: has too many pixels; scale it down")
+        if frames != 1:
+            raise InputError(f"{path}: holds several frames; save each as a file of its own")
+        for element in ds.group_dataset(0x0028):
+            if element.is_empty:  # pydicom would take an empty element for a value
+                del ds[element.tag]
+        named_syntax = ds.file_meta.get("TransferSyntaxUID", "")
+        ds.file_meta.TransferSyntaxUID = named_syntax or _uncompressed_syntax(ds)
+        pixels = _to_rgb(_decompress(path, ds), ds)
+        return pixels, FileHeader(
+            width=ds.Columns,
+            height=ds.Rows,
+            size=len(file.content),
+            format=f"DICOM {named_syntax}",
+            bits=ds.get("BitsStored", ds.BitsAllocated),  # pixels of type float lack the first
+            channels=ds.SamplesPerPixel,
+        )
+
+
+@contextmanager
+def _nothing_quoted(path: Path) -> Iterator[None]:
+    """Replace every exception but an InputError by one that quotes nothing of the file."""
+    try:
+        with image_file.strict_warnings:
+            yield
+    except InputError:
+        raise
+    except Exception:  # damage makes pydicom raise almost any type
+        message = "is not a DICOM image that can be decoded; fetch it again, or remove it"
+        raise InputError(f"{path}: {message}") from None
+
+
+def _parse(file: ImageFile, **options: Any) -> Dataset:
+    """Parse a DICOM file; `options` are those of `pydicom.dcmread`."""
+    stream = io.BytesIO(file.content)
+    read_preamble(stream, force=True)
+    meta = read_dataset(stream, False, True, stop_when=lambda tag, *_: tag.group != 2)
+    deflated = uid.DeflatedExplicitVRLittleEndian
+    if meta.get("TransferSyntaxUID") == deflated:  # pydicom would decompress it without a limit
+        raise _unknown_syntax(file.path, deflated)
+    stream.seek(0)
+    return dcmread(stream, force=True, **options)
+
+
+def _uncompressed_syntax(ds: Dataset) -> uid.UID:
+    """The transfer syntax by which pydicom read a file that does not name its own."""
+    implicit, little = ds.original_encoding
+    return UNCOMPRESSED[0 if implicit else 1 if little else 2]
+
+
+def _unknown_syntax(path: Path, syntax: uid.UID) -> InputError:
+    name = "an unknown transfer syntax" if syntax.name == syntax else syntax.name
+    return InputError(f"{path}: is stored as {name}; convert it to Explicit VR Little Endian")
+
+
+def _decompress(path: Path, ds: Dataset) -> np.ndarray:
+    """The stored values of the only frame, (H, W) or (H, W, 3)."""
+    syntax = ds.file_meta.TransferSyntaxUID
+    if syntax in PILLOW and not (syntax == uid.JPEGExtended12Bit and ds.BitsStored > 8):
+        plugin = "pillow"
+    elif syntax in IMAGECODECS:
+        plugin = "imagecodecs"
+    elif syntax in UNCOMPRESSED:
+        plugin = ""
+    else:
+        raise _unknown_syntax(path, syntax)
+    if syntax.is_encapsulated and syntax != uid.RLELossless:
+        stream = get_frame(ds.PixelData, 0, number_of_frames=1)
+        if _stream_size(stream) != (ds.Columns, ds.Rows):  # decoders allocate the stream's size
+            raise ValueError("the stream has another size than the image")
+    return pixel_array(ds, index=0, decoding_plugin=plugin)
+
+
+def _stream_size(stream: bytes) -> tuple[int, int]:
+    """Columns and rows in the header of a compressed stream; ValueError if a JPEG is cut short."""
+    if not stream.startswith(b"\xff\xd8"):
+        with Image.open(io.BytesIO(stream), formats=("JPEG2000",)) as image:
+            return image.size
+    image_file.check_scans(stream)
+    if not stream.rstrip(b"\0\xff").endswith(b"\xd9"):
+        raise ValueError("the stream has no end")  # decoders would return half an image
+    at = 2
+    while stream[at + 1] not in (0xC0, 0xC1, 0xC2, 0xC3, 0xF7):
+        at += 2 + int.from_bytes(stream[at + 2 : at + 4])
+    return int.from_bytes(stream[at + 7 : at + 9]), int.from_bytes(stream[at + 5 : at + 7])
+
+
+def _to_rgb(stored: np.ndarray, ds: Dataset) -> np.ndarray:
+    """Stored values (H, W) or (H, W, 3) -> uint8 RGB (H, W, 3)."""
+    kind = ds.PhotometricInterpretation
+    if kind in ("MONOCHROME1", "MONOCHROME2"):
+        return np.repeat(_grey_as_displayed(stored, ds)[..., None], 3, axis=2)
+    if kind == "PALETTE COLOR":
+        stored = apply_color_lut(stored, ds)[..., :3]
+    elif kind != "RGB" and not kind.startswith("YBR_"):
+        raise ValueError("unknown photometric interpretation")
+    if stored.dtype == np.uint8:
+        return stored
+    return image_file.scale_to_uint8(stored, stored.min(), stored.max())
+
+
+def _grey_as_displayed(stored: np.ndarray, ds: Dataset) -> np.ndarray:
+    """Stored grey values (H, W) -> uint8 (H, W), bright where a viewer is bright.
+
+    pydicom 3.0 has functions for this, but its window inverts an image with a negative rescale
+    slope, and its LUT of 8 bits uses only the last 8 bits of a value.
+    """
+    padding = np.zeros(stored.shape, bool)
+    if "PixelPaddingValue" in ds:
+        limits = ds.PixelPaddingValue, ds.get("PixelPaddingRangeLimit", ds.PixelPaddingValue)
+        padding = (stored >= min(limits)) & (stored <= max(limits))
+    values = stored.astype(np.float64)
+    if "ModalityLUTSequence" in ds:
+        values = _apply_lut(values, *_read_lut(ds, ds.ModalityLUTSequence[0]))
+    elif "RescaleSlope" in ds:
+        values = values * float(ds.RescaleSlope) + float(ds.get("RescaleIntercept", 0))
+    if "VOILUTSequence" in ds:
+        first, table = _read_lut(ds, ds.VOILUTSequence[0])
+        values, low, high = _apply_lut(values, first, table), table.min(), table.max()
+    elif "WindowCenter" in ds and np.ravel(ds.get("WindowWidth", 0))[0] >= 1:
+        values, low, high = _apply_window(values, ds), 0, 1
+    else:
+        image = values[~padding]
+        low, high = image.min(), image.max()
+    grey = image_file.scale_to_uint8(values, low, high)
+    if ds.PhotometricInterpretation == "MONOCHROME1":
+        grey = 255 - grey
+    grey[padding] = 0
+    return grey
+
+
+def _apply_window(values: np.ndarray, ds: Dataset) -> np.ndarray:
+    centre, width = float(np.ravel(ds.WindowCenter)[0]), float(np.ravel(ds.WindowWidth)[0])
+    function = ds.get("VOILUTFunction", "LINEAR")
+    if function == "SIGMOID":
+        return 1 / (1 + np.exp(-4 * (values - centre) / width))
+    if function == "LINEAR":
+        centre, width = centre - 0.5, max(width - 1, 1e-9)
+    return ((values - centre) / width + 0.5).clip(0, 1)
+
+
+def _read_lut(ds: Dataset, item: Dataset) -> tuple[int, np.ndarray]:
+    """The first stored value that a LUT maps, and the outputs for it and the values after it."""
+    length, first, _ = item.LUTDescriptor
+    table = item.LUTData
+    if isinstance(table, bytes):
+        order = "<" if ds.original_encoding[1] else ">"
+        table = np.frombuffer(table, f"{order}u{len(table) // (length or 65536)}")
+    return first, np.asarray(table, np.float64)
+
+
+def _apply_lut(values: np.ndarray, first: int, table: np.ndarray) -> np.ndarray:
+    return table[(values - first).clip(0, len(table) - 1).astype(np.intp)]

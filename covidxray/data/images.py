@@ -1,0 +1,100 @@
+"""Decode any image file to uint8 RGB (224, 224, 3)."""
+
+import io
+from pathlib import Path
+
+import cv2
+import numpy as np
+from PIL import Image, ImageOps
+
+from covidxray.data import image_file
+from covidxray.data.image_file import FileHeader, ImageFile
+from covidxray.errors import InputError
+from covidxray.files import atomic_write
+
+SIZE = 224
+FORMATS = ("JPEG", "PNG", "BMP", "TIFF", "GIF", "WEBP")  # Pillow starts programs for some others
+JPEG_TABLE_SUM = 3688  # of the luminance table for quality 50 (ITU-T T.81, table K.1)
+
+
+def read_image(path: Path | ImageFile, size: int = SIZE) -> np.ndarray:
+    """The pixels of an image file, uint8 RGB (size, size, 3); see `ImageFile.read` and `decode`."""
+    return decode(ImageFile.read(path), size)[0]
+
+
+def decode(file: ImageFile, size: int = SIZE) -> tuple[np.ndarray, FileHeader]:
+    """Decode an image and resize it to a square without keeping its aspect, as the tutorial does.
+
+    Grey, palette, alpha and CMYK images become RGB. Values of more than 8 bits are scaled so that
+    the darkest pixel is 0 and the brightest 255. The EXIF orientation is applied. A DICOM file is
+    decoded as a viewer shows it (`dicom.decode`).
+
+    Returns:
+        uint8 array of shape (size, size, 3), RGB, and the file's header.
+
+    Raises:
+        InputError: the file cannot be decoded or has too many pixels.
+    """
+    if file.is_dicom:
+        from covidxray.data import dicom  # importing pydicom would slow down --help
+
+        pixels, header = dicom.decode(file)
+    else:
+        pixels, header = _decode_with_pillow(file)
+    interpolation = cv2.INTER_AREA if min(pixels.shape[:2]) >= size else cv2.INTER_LINEAR
+    small = cv2.resize(pixels, (size, size), interpolation=interpolation)
+    return cv2.cvtColor(small, cv2.COLOR_GRAY2RGB) if small.ndim == 2 else small, header
+
+
+def _decode_with_pillow(file: ImageFile) -> tuple[np.ndarray, FileHeader]:
+    try:
+        with (
+            image_file.strict_warnings,
+            Image.open(io.BytesIO(file.content), formats=FORMATS) as image,
+        ):
+            header = _header_of(image, len(file.content))
+            if image.format == "PNG":  # loading a PNG does not verify its check sums
+                Image.open(io.BytesIO(file.content), formats=("PNG",)).verify()
+            elif image.format in ("JPEG", "MPO"):
+                image_file.check_scans(file.content)
+            image.load()
+            ImageOps.exif_transpose(image, in_place=True)
+            return _grey_or_rgb(image), header
+    except (Image.DecompressionBombWarning, Image.DecompressionBombError) as error:
+        raise InputError(f"{file.path}: has too many pixels; scale it down") from error
+    except Exception as error:  # damage makes Pillow raise many types, such as IndexError
+        message = "is not an image that can be decoded; remove it"
+        raise InputError(f"{file.path}: {message}") from error
+
+
+def _header_of(image: Image.Image, size: int) -> FileHeader:
+    """The header of an image that was opened but not loaded, from a file of `size` bytes."""
+    luminance = getattr(image, "quantization", {}).get(0)  # a table that only JPEG has
+    percent = 100 * sum(luminance or []) / JPEG_TABLE_SUM
+    quality = 100 - percent / 2 if percent <= 100 else 5000 / percent
+    return FileHeader(
+        width=image.width,
+        height=image.height,
+        size=size,
+        format=str(image.format),
+        bits={"1": 1, "I": 32, "F": 32}.get(image.mode, 16 if "16" in image.mode else 8),
+        channels=len(image.getbands()),
+        jpeg_quality=quality if luminance else 0,
+    )
+
+
+def _grey_or_rgb(image: Image.Image) -> np.ndarray:
+    """uint8, (H, W, 3) or, for a grey image, (H, W), which is resized in a third of the time."""
+    if image.mode[0] in "IF":  # Pillow would clip grey of 16 and 32 bits at 255
+        grey = np.asarray(image, dtype=np.float64)
+        return image_file.scale_to_uint8(grey, grey.min(), grey.max())
+    if "A" in image.getbands() or "transparency" in image.info:
+        image = image.convert("RGBA")
+        image = Image.alpha_composite(Image.new("RGBA", image.size, "black"), image)
+    return np.asarray(image if image.mode in ("L", "RGB") else image.convert("RGB"))
+
+
+def save_png(path: Path, pixels: np.ndarray) -> None:
+    """Write uint8 RGB (H, W, 3) as a PNG file, completely or not at all (`files.atomic_write`)."""
+    with atomic_write(path) as part:
+        part.write_bytes(cv2.imencode(".png", pixels[..., ::-1])[1].tobytes())

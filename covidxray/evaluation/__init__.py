@@ -1,0 +1,1 @@
+"""Splits, scores and their 95 % intervals: NumPy, SciPy and scikit-learn only."""

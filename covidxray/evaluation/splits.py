@@ -1,0 +1,67 @@
+"""Splits of a data set that keep all images of a patient on one side.
+
+`labels` and `groups` are (N,) int64, the class and the patient of each image.
+"""
+
+import warnings
+from collections.abc import Iterator
+
+import numpy as np
+
+from covidxray.errors import InputError
+
+
+def check_patients(
+    labels: np.ndarray, groups: np.ndarray, classes: tuple[str, ...], folds: int
+) -> None:
+    """Raise InputError if a class has fewer patients than `folds`."""
+    for label, name in enumerate(classes):
+        patients = len(np.unique(groups[labels == label]))
+        if patients < folds:
+            raise InputError(
+                f"class {name} has {patients} patients, fewer than {folds}; "
+                "add patients, or lower --folds"
+            )
+
+
+def holdout(
+    labels: np.ndarray, groups: np.ndarray, test_size: float, rng: np.random.Generator
+) -> tuple[np.ndarray, np.ndarray]:
+    """Hold out about `test_size` of the images of each class, whole patients at a time.
+
+    Returns:
+        Sorted indices of the training images and of the test images. Both contain every class if
+        each class has two patients.
+    """
+    test = np.zeros(len(labels), bool)
+    for label, n in enumerate(np.bincount(labels)):
+        in_class = labels == label
+        patients, sizes = np.unique(groups[in_class], return_counts=True)
+        wanted = max(round(test_size * n), sizes.min())
+        for group in rng.permutation(patients):
+            # A patient with more images than are still wanted is skipped.
+            larger = test | (groups == group)
+            if larger[in_class].sum() <= wanted:
+                test = larger
+    return np.flatnonzero(~test), np.flatnonzero(test)
+
+
+def default_repeats(n: int) -> int:
+    """Number of cross-validation repeats for `n` images: 20, or fewer above 500 images."""
+    # The more images there are, the less a score depends on how the folds are drawn.
+    return max(1, min(20, 10_000 // n))
+
+
+def repeated_folds(
+    labels: np.ndarray, groups: np.ndarray, folds: int, repeats: int, rng: np.random.Generator
+) -> Iterator[tuple[int, np.ndarray, np.ndarray]]:
+    """Yield (repeat, training indices, test indices) of repeated `StratifiedGroupKFold` splits."""
+    from sklearn.model_selection import StratifiedGroupKFold  # slow to import
+
+    for repeat in range(repeats):
+        splitter = StratifiedGroupKFold(folds, shuffle=True, random_state=int(rng.integers(2**31)))
+        with warnings.catch_warnings():
+            # The warning is about classes with few images; `check_patients` counts patients.
+            warnings.simplefilter("ignore", UserWarning)
+            for train, test in splitter.split(labels, labels, groups):
+                yield repeat, train, test

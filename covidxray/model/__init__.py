@@ -1,0 +1,1 @@
+"""The frozen network, its heads, and the saved model file."""

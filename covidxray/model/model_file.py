@@ -1,0 +1,192 @@
+"""Build, save and load the model: one .keras file that holds everything needed for prediction.
+
+A .keras file is a zip archive. Two members are added to it, which Keras ignores: the metadata as
+JSON, and the arrays of the auxiliary models.
+"""
+
+import io
+import json
+import zipfile
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+
+import keras
+import numpy as np
+
+from covidxray.data.dataset import Dataset
+from covidxray.data.duplicates import near_duplicates
+from covidxray.data.images import SIZE
+from covidxray.errors import InputError
+from covidxray.model.arrays import read_arrays
+from covidxray.model.heads import Heads
+from covidxray.model.lungs import REGIONS, Segmenter
+from covidxray.model.outliers import OutlierDetector
+from covidxray.model.vgg16 import RECIPES
+
+MEMBER = "covidxray.json"
+ARRAYS = "covidxray.npz"
+REMEDY = "give the .keras file that train_covid19.py wrote"
+
+
+@dataclass(frozen=True)
+class ModelMetadata:
+    """How a model was trained, and how to use it."""
+
+    classes: tuple[str, ...]  # in the order of the probabilities
+    positive: str  # the class whose probability is compared with `threshold`
+    threshold: float
+    synthetic: bool  # whether the training images are drawings
+    recipe: str  # a key of `vgg16.RECIPES`
+    pool: str  # the region whose features the model uses (`lungs.REGIONS`)
+    salt: str  # hexadecimal, of the digests in `patients`
+    trained_on: list[str]  # SHA-256 digests of the training files
+    hashes: list[str]  # their perceptual hashes, hexadecimal, which find scaled copies
+    patients: list[str]  # digests of the training patients (`dataset.patient_digest`)
+    card: dict[str, str] = field(default_factory=dict)  # more, as text; "data set" is always there
+
+    def trained_images(self, data: Dataset, hashes: np.ndarray) -> np.ndarray:
+        """Which images of a data set are training images or copies of one: bool (N,).
+
+        Args:
+            data: N images.
+            hashes: (N, 4) uint64, their perceptual hashes.
+        """
+        known = np.frombuffer(bytes.fromhex("".join(self.hashes)), np.uint64).reshape(-1, 4)
+        same = np.isin([row.sha256 for row in data.rows], self.trained_on)
+        same[near_duplicates(known, hashes)[:, 1]] = True
+        return same
+
+    def trained_patients(self, data: Dataset) -> np.ndarray:
+        """Which images of a data set are of a training patient: bool (N,).
+
+        The data set must have been loaded with the salt of this model.
+        """
+        return np.isin(data.patients, [patient for patient in self.patients if patient])
+
+    def check(self) -> None:
+        """Check the types and the ranges of fields that were read from a file.
+
+        Raises:
+            ValueError, TypeError, KeyError: a field has another type or an impossible value.
+        """
+        texts = [*self.classes, self.positive, self.recipe, self.pool, self.card["data set"]]
+        texts += [*self.trained_on, *self.patients, *self.card.values()]
+        if not all(isinstance(text, str) for text in texts):
+            raise TypeError("not a text")
+        if not 0 <= self.threshold <= 1 or not 1 <= len(bytes.fromhex(self.salt)) <= 64:
+            raise ValueError("threshold or salt out of range")
+        if any(len(bytes.fromhex(code)) != 32 for code in self.hashes):
+            raise ValueError("perceptual hash of another length")
+
+
+@dataclass(frozen=True)
+class AuxiliaryModels:
+    """The models that are stored next to the network."""
+
+    outlier_detector: OutlierDetector  # of the features of the whole picture
+    segmenter: Segmenter
+    other_heads: dict[str, Heads]  # by region: those that the model itself does not use
+
+    def to_arrays(self) -> dict[str, np.ndarray]:
+        """All arrays by name, float32."""
+        parts = {
+            "familiarity": asdict(self.outlier_detector),
+            "lungs": self.segmenter.to_arrays(),
+            **{f"rival-{region}": heads.to_arrays() for region, heads in self.other_heads.items()},
+        }
+        return {
+            f"{part}/{name}": np.asarray(array, np.float32)
+            for part, arrays in parts.items()
+            for name, array in arrays.items()
+        }
+
+    @classmethod
+    def from_arrays(
+        cls, named: dict[str, np.ndarray], other_regions: Iterable[str]
+    ) -> "AuxiliaryModels":
+        """Create the models from the result of `to_arrays`.
+
+        Raises:
+            KeyError, TypeError: an array is missing or has an unknown name.
+        """
+        parts: dict[str, dict[str, np.ndarray]] = {}
+        for key, array in named.items():
+            part, _, name = key.partition("/")
+            parts.setdefault(part, {})[name] = array
+        return cls(
+            OutlierDetector(**parts["familiarity"]),
+            Segmenter.from_arrays(parts["lungs"]),
+            {region: Heads.from_arrays(parts[f"rival-{region}"]) for region in other_regions},
+        )
+
+
+def build_model(
+    backbone: keras.Model, features: keras.KerasTensor, heads: Heads, dropout: float
+) -> keras.Model:
+    """Combine a backbone and the first of the heads: RGB 0 to 255 (n, 224, 224, 3) -> (n, C).
+
+    `features` (n, D) are pooled from the maps of the backbone.
+    """
+    x = keras.layers.Normalization(
+        mean=heads.mean[0].tolist(),
+        variance=np.square(heads.scale[0], dtype=np.float64).tolist(),
+        name="standardise",
+    )(features)
+    if len(heads.kernels) > 1:
+        x = keras.layers.Dense(heads.kernels[0].shape[2], activation="relu", name="hidden")(x)
+        x = keras.layers.Dropout(dropout, name="dropout")(x)
+    classes = heads.kernels[-1].shape[2]
+    x = keras.layers.Dense(classes, activation="softmax", name="probabilities")(x)
+    model = keras.Model(backbone.input, x, name="covid19")
+    names = ["hidden", "probabilities"][-len(heads.kernels) :]
+    for name, kernel, bias in zip(names, heads.kernels, heads.biases, strict=True):
+        model.get_layer(name).set_weights([kernel[0], bias[0]])
+    return model
+
+
+def save_model(
+    model: keras.Model, path: Path, metadata: ModelMetadata, auxiliary: AuxiliaryModels
+) -> None:
+    """Save a model, its metadata and its auxiliary models in one file."""
+    model.save(path)
+    arrays = io.BytesIO()
+    np.savez(arrays, **auxiliary.to_arrays())  # type: ignore[arg-type]
+    with zipfile.ZipFile(path, "a") as archive:
+        archive.writestr(MEMBER, json.dumps(asdict(metadata), indent=1))
+        archive.writestr(ARRAYS, arrays.getvalue())
+
+
+def load_model(path: Path) -> tuple[keras.Model, ModelMetadata, AuxiliaryModels]:
+    """Load a file of `save_model`, which may come from an untrusted source; no code in it is run.
+
+    Raises:
+        InputError: the file does not exist, is damaged or was not written by train_covid19.py.
+    """
+    try:
+        with zipfile.ZipFile(path) as archive:
+            members = archive.namelist()
+            # Keras reads a file with another suffix in one of its older formats.
+            if path.suffix != ".keras" or MEMBER not in members or ARRAYS not in members:
+                raise InputError(f"{path}: is not a model of this program; {REMEDY}")
+            # A small compressed member can be enormous; neither Keras nor `save_model` compresses.
+            if any(member.compress_type != zipfile.ZIP_STORED for member in archive.infolist()):
+                raise ValueError("compressed member")
+            fields = json.loads(archive.read(MEMBER))
+            arrays = read_arrays(io.BytesIO(archive.read(ARRAYS)))
+        metadata = ModelMetadata(**{**fields, "classes": tuple(fields["classes"])})
+        metadata.check()
+        other_regions = [region for region in REGIONS if region != metadata.pool]
+        auxiliary = AuxiliaryModels.from_arrays(arrays, other_regions)
+        model = keras.saving.load_model(path, compile=False, safe_mode=True)
+        fits = model.input_shape == (None, SIZE, SIZE, 3)
+        fits &= model.output_shape == (None, len(metadata.classes)) and metadata.pool in REGIONS
+        if not fits or metadata.recipe not in RECIPES or metadata.positive not in metadata.classes:
+            raise InputError(f"{path}: its parts do not fit together; train the model again")
+    except InputError:
+        raise
+    except FileNotFoundError as error:
+        raise InputError(f"{path}: no such file; {REMEDY}") from error
+    except Exception as error:  # a damaged file makes Keras raise almost any kind of exception
+        raise InputError(f"{path}: cannot be read as a model; {REMEDY}") from error
+    return model, metadata, auxiliary

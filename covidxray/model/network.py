@@ -1,0 +1,27 @@
+"""The frozen part of a model: VGG16 by a recipe, and the lung segmenter on its maps."""
+
+from dataclasses import dataclass
+
+import keras
+
+from covidxray.model.lungs import Segmenter, load_segmenter
+from covidxray.model.vgg16 import RECIPES, Recipe, build_backbone, resolve_precision
+from covidxray.model.weights import Weights
+
+
+@dataclass(frozen=True)
+class Network:
+    """A frozen network and what it was built from."""
+
+    recipe: Recipe
+    weights: Weights
+    precision: str  # of the backbone, "float32" or "bfloat16"
+    backbone: keras.Model  # RGB from 0 to 255 (n, 224, 224, 3) -> features (n, 512)
+    segmenter: Segmenter
+
+
+def build_network(recipe_name: str, weights: Weights, precision: str) -> Network:
+    """Build the network of a recipe; precision "auto" is what this CPU computes natively."""
+    recipe, resolved = RECIPES[recipe_name], resolve_precision(precision)
+    backbone = build_backbone(weights, recipe, resolved)
+    return Network(recipe, weights, resolved, backbone, load_segmenter())

@@ -1,0 +1,194 @@
+"""Apply a saved model to images: probabilities, warnings, the lungs and a heat map."""
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import keras
+import numpy as np
+
+from covidxray.data.image_file import ImageFile
+from covidxray.data.image_statistics import ImageStatistics, read_with_statistics
+from covidxray.data.images import read_image
+from covidxray.data.lung_masks import enlarge, is_pair_of_lungs
+from covidxray.data.prefetch import attempt, ordered_map
+from covidxray.errors import InputError
+from covidxray.evaluation import metrics
+from covidxray.files import sha256_of
+from covidxray.model.cache import Cache
+from covidxray.model.features import cache_key, versions
+from covidxray.model.gradcam import coarse_heat, enlarge_heat
+from covidxray.model.lungs import REGIONS, region_outputs
+from covidxray.model.model_file import load_model
+from covidxray.model.outliers import non_radiograph_warning
+from covidxray.model.vgg16 import FEATURES, LAST, RECIPES, forward
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """What the model predicts for one image.
+
+    Attributes:
+        image: uint8 (224, 224, 3), RGB.
+        probabilities: float64 (C,).
+        scores: region -> probability of the positive class by the head of that region.
+        label: index of the predicted class.
+        distance: from the training images, in units of the outlier detector's limit.
+        warning: why the image may be unlike the training images; "" if nothing was noticed.
+        lungs: bool (224, 224).
+        lungs_found: whether `lungs` can be a pair of lungs.
+        heat: float32 (224, 224), what raises the score of `label` (`gradcam.enlarge_heat`).
+        statistics: of the image; None if they were not requested.
+    """
+
+    image: np.ndarray
+    probabilities: np.ndarray
+    scores: dict[str, float]
+    label: int
+    distance: float
+    warning: str
+    lungs: np.ndarray
+    lungs_found: bool
+    heat: np.ndarray
+    statistics: ImageStatistics | None = None
+
+
+@dataclass(frozen=True)
+class NetworkOutputs:
+    """What the network computes from one image: float32 arrays, which the cache stores."""
+
+    probabilities: np.ndarray  # (C,)
+    regions: np.ndarray  # (3, 512), features of each of `lungs.REGIONS`
+    logits: np.ndarray  # (28, 28), of the lungs
+    heat: np.ndarray  # (h, w), of the predicted class (`gradcam.coarse_heat`)
+
+
+@dataclass(frozen=True)
+class _DecodedImage:
+    """An image on its way through the network; `cached` are its outputs from an earlier run."""
+
+    pixels: np.ndarray
+    statistics: ImageStatistics | None
+    key: str
+    cached: NetworkOutputs | None
+
+
+class Predictor:
+    """A model loaded from the file `path`; `positive` is the index of its positive class.
+
+    What the network computes from each file is stored in the `cache` if there is one.
+
+    Raises:
+        InputError: the file cannot be read as a model of this program.
+    """
+
+    def __init__(self, path: Path, cache: Cache | None = None):
+        self.path = path
+        self._network, self.metadata, auxiliary = load_model(path)
+        self.positive = self.metadata.classes.index(self.metadata.positive)
+        self.outlier_detector = auxiliary.outlier_detector
+        self.other_heads = auxiliary.other_heads
+        self._recipe = RECIPES[self.metadata.recipe]
+        try:
+            self._check_shapes()
+            regions = region_outputs(self._network, self._recipe, auxiliary.segmenter)
+            maps = self._network.get_layer(LAST).output
+        except Exception as error:  # Keras and NumPy raise several kinds of exceptions
+            raise InputError(
+                f"{path}: its parts do not fit together; train the model again"
+            ) from error
+        self._model = keras.Model(self._network.input, [self._network.output, *regions, maps])
+        self._cache = cache
+        self._depends = {**versions(), "model": sha256_of(path)} if cache else {}
+
+    def _check_shapes(self) -> None:
+        detector, features = self.outlier_detector, np.zeros((1, FEATURES))
+        shapes = [detector.distance(features).shape, detector.limit.shape]
+        shapes += [heads.predict(features, 0).shape for heads in self.other_heads.values()]
+        if shapes != [(1,), (), *[(1, len(self.metadata.classes))] * len(self.other_heads)]:
+            raise ValueError("arrays of other shapes")
+
+    def predict_files(
+        self, paths: Iterable[Path | ImageFile], with_statistics: bool = False
+    ) -> Iterator[Prediction | InputError]:
+        """Predict files, in order; an error stands in place of a file that cannot be read.
+
+        `Prediction.statistics` are measured only `with_statistics`, because this takes some time.
+        """
+        decoded = ordered_map(attempt(lambda path: self._decode(path, with_statistics)), paths)
+        for image, outputs in forward(self._model, decoded, _uncached_pixels):
+            if isinstance(image, InputError):
+                yield image
+                continue
+            found = image.cached or self._network_outputs(outputs)
+            if self._cache and not image.cached:
+                self._cache.put(image.key, vars(found))
+            yield self._predict(image.pixels, found, image.statistics)
+
+    def predict(self, images: Iterable[np.ndarray]) -> Iterator[Prediction]:
+        """Predict images, uint8 RGB (224, 224, 3), in order."""
+        for image, outputs in forward(self._model, images, lambda image: [image]):
+            yield self._predict(image, self._network_outputs(outputs))
+
+    def _decode(self, path: Path | ImageFile, with_statistics: bool) -> _DecodedImage:
+        """Read a file, and look for it in the cache."""
+        file = ImageFile.read(path)
+        if with_statistics:
+            pixels, statistics = read_with_statistics(file)
+        else:
+            pixels, statistics = read_image(file), None
+        if not self._cache:
+            return _DecodedImage(pixels, statistics, "", None)
+        key = cache_key({**self._depends, "image": file.sha256})
+        arrays = self._cache.get(key)
+        return _DecodedImage(pixels, statistics, key, NetworkOutputs(**arrays) if arrays else None)
+
+    def _network_outputs(self, outputs: list[np.ndarray]) -> NetworkOutputs:
+        """Combine the outputs of the network for one image."""
+        probabilities, *regions, logits, maps = (output[0] for output in outputs)
+        features = regions[REGIONS.index(self.metadata.pool)]
+        label, within = self._label(probabilities), self._within(logits)
+        heat = coarse_heat(self._network, self._recipe.power, features, maps, label, within)
+        return NetworkOutputs(probabilities, np.stack(regions), logits, heat)
+
+    def _label(self, probabilities: np.ndarray) -> int:
+        row = probabilities.astype(np.float64)[None]
+        return int(metrics.decide(row, self.positive, self.metadata.threshold)[0])
+
+    def _within(self, logits: np.ndarray) -> np.ndarray | None:
+        """The logits if the model pools only the lungs."""
+        return logits if self.metadata.pool == "lungs" else None
+
+    def _predict(
+        self, image: np.ndarray, outputs: NetworkOutputs, statistics: ImageStatistics | None = None
+    ) -> Prediction:
+        features = dict(zip(REGIONS, outputs.regions, strict=True))
+        probabilities = outputs.probabilities.astype(np.float64)
+        scores = {self.metadata.pool: float(probabilities[self.positive])}
+        for region, heads in self.other_heads.items():
+            scores[region] = float(heads.predict(features[region][None], 0)[0, self.positive])
+        distance = float(self.outlier_detector.distance(features["whole"][None])[0])
+        distance /= float(self.outlier_detector.limit)
+        lungs = enlarge(outputs.logits)
+        lungs_found = is_pair_of_lungs(lungs)
+        warning = non_radiograph_warning(image)
+        if not warning and not lungs_found:
+            warning = "no pair of lungs found"
+        if not warning and distance > 1:
+            warning = "unlike the training images"
+        return Prediction(
+            image=image,
+            probabilities=probabilities,
+            scores=scores,
+            label=self._label(outputs.probabilities),
+            distance=distance,
+            warning=warning,
+            lungs=lungs,
+            lungs_found=lungs_found,
+            heat=enlarge_heat(outputs.heat, self._within(outputs.logits)),
+            statistics=statistics,
+        )
+
+
+def _uncached_pixels(image: _DecodedImage | InputError) -> list[np.ndarray]:
+    return [] if isinstance(image, InputError) or image.cached else [image.pixels]

@@ -1,0 +1,168 @@
+"""VGG16 (Simonyan and Zisserman 2015) with frozen ImageNet weights, and the recipes that use it."""
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TypeVar
+
+import keras
+import numpy as np
+
+from covidxray.data.images import SIZE
+from covidxray.data.prefetch import batched, ordered_map
+from covidxray.model.weights import Weights
+
+FEATURES = 512
+BATCH = 16  # images per forward pass; larger batches need more memory and are not faster
+Item = TypeVar("Item")
+LAST = "last_convolution"  # layer whose maps give the heat maps
+MAPS = "maps"  # layer whose maps are pooled, in float32
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """Which features of VGG16 are used, and which head (`HeadOptions`) is trained on them."""
+
+    block: int  # last block that is computed, 1 to 5
+    pooled: bool  # whether the max pooling of that block is computed too
+    power: int  # exponent of the mean that pools the maps (`generalised_mean`)
+    units: int
+    dropout: float
+    l2: float
+    learning_rate: float
+
+
+RECIPES = {
+    # Of all recipes tried, this one had the highest AUC and the fewest false alarms on images from
+    # other hospitals (docs/measurements.md).
+    "portable": Recipe(
+        block=4, pooled=False, power=3, units=0, dropout=0.0, l2=10.0, learning_rate=3e-4
+    ),
+    # The tutorial's head, on the mean of the whole map. The tutorial's `AveragePooling2D((4, 4))`
+    # keeps only one cell of the 7 x 7 map, the upper left.
+    "tutorial": Recipe(
+        block=5, pooled=True, power=1, units=64, dropout=0.5, l2=0.0, learning_rate=1e-3
+    ),
+}
+
+
+def native_bfloat16() -> bool:
+    """Whether this CPU multiplies bfloat16 natively; False on systems other than Linux."""
+    try:
+        flags = Path("/proc/cpuinfo").read_text()
+    except OSError:
+        return False
+    return "avx512_bf16" in flags or "amx_bf16" in flags
+
+
+def resolve_precision(name: str) -> str:
+    """Replace "auto" by "bfloat16" if the CPU supports it natively, otherwise by "float32"."""
+    if name != "auto":
+        return name
+    return "bfloat16" if native_bfloat16() else "float32"
+
+
+def build_backbone(weights: Weights, recipe: Recipe, precision: str = "float32") -> keras.Model:
+    """Build VGG16 up to the recipe's block, pooled over the whole map.
+
+    Args:
+        precision: "float32" or "bfloat16", of the convolutions.
+
+    Returns:
+        A frozen model: RGB from 0 to 255 (n, 224, 224, 3) -> float32 (n, 512).
+    """
+    dtype = "mixed_bfloat16" if precision == "bfloat16" else "float32"
+    images = keras.Input((SIZE, SIZE, 3), name="rgb_0_to_255")
+    x = keras.layers.Normalization(
+        mean=weights.mean.tolist(),
+        variance=np.square(weights.std.astype(np.float64)).tolist(),
+        dtype="float32",
+        name="normalise",
+    )(images)
+    convolutions = []
+    blocks = [(64, 2), (128, 2), (256, 3), (512, 3), (512, 3)][: recipe.block]
+    for block, (filters, depth) in enumerate(blocks, 1):
+        for i in range(1, depth + 1):
+            last = block == recipe.block and i == depth
+            layer = keras.layers.Conv2D(
+                filters,
+                3,
+                padding="same",
+                activation="relu",
+                dtype=dtype,
+                name=LAST if last else f"block{block}_conv{i}",
+            )
+            x = layer(x)
+            convolutions.append(layer)
+        if block < recipe.block or recipe.pooled:
+            x = keras.layers.MaxPooling2D(2, dtype=dtype, name=f"block{block}_pool")(x)
+    x = keras.layers.Identity(dtype="float32", name=MAPS)(x)
+    features = generalised_mean(x, recipe.power)
+    features = keras.layers.Identity(dtype="float32", name="features")(features)
+    model = keras.Model(images, features, name="vgg16")
+    n = len(convolutions)
+    for layer, kernel, bias in zip(
+        convolutions, weights.kernels[:n], weights.biases[:n], strict=True
+    ):
+        layer.set_weights([kernel, bias])
+    model.trainable = False
+    return model
+
+
+def generalised_mean(
+    maps: keras.KerasTensor, power: int, weight: keras.KerasTensor | None = None
+) -> keras.KerasTensor:
+    """Pool maps (n, h, w, D) to (n, D) by a generalised mean (GeM; Radenovic, Tolias, Chum 2019).
+
+    Args:
+        power: 1 is the plain mean; the higher the power, the nearer to the maximum.
+        weight: (n, h, w, 1) of the cells; None weighs all of them equally.
+    """
+    ops = keras.ops
+    x = ops.power(maps, power) if power > 1 else maps
+    if weight is None:
+        mean = ops.mean(x, axis=(1, 2))
+    else:
+        mean = ops.sum(x * weight, axis=(1, 2)) / ops.sum(weight, axis=(1, 2))
+    return ops.power(mean, 1 / power) if power > 1 else mean
+
+
+def forward(
+    model: keras.Model,
+    items: Iterable[Item],
+    images_of: Callable[[Item], Sequence[np.ndarray]],
+    size: int = BATCH,
+) -> Iterator[tuple[Item, list[np.ndarray]]]:
+    """Pass the images of items through a network, and return each item with its outputs, in order.
+
+    While the outputs of one batch of `size` items are used, a thread computes the next batch.
+
+    Args:
+        model: images (n, 224, 224, 3) -> one or several outputs (n, ...).
+        images_of: the k images (224, 224, 3) of an item; k may differ between items and may be 0.
+
+    Yields:
+        An item and its part (k, ...) of each output; no outputs if the whole batch has no images.
+    """
+
+    def forward_batch(batch: list[Item]) -> list[tuple[Item, list[np.ndarray]]]:
+        images = [list(images_of(item)) for item in batch]
+        outputs = _predict(model, [image for part in images for image in part])
+        ends = np.cumsum([len(part) for part in images])
+        return [
+            (item, [output[end - len(part) : end] for output in outputs])
+            for item, part, end in zip(batch, images, ends, strict=True)
+        ]
+
+    for results in ordered_map(forward_batch, batched(items, size), threads=1, ahead=2):
+        yield from results
+
+
+def _predict(model: keras.Model, images: list[np.ndarray]) -> list[np.ndarray]:
+    """The outputs of a model for any number of images, at most `BATCH` images at a time."""
+    parts = []
+    for k in range(0, len(images), BATCH):
+        # A smaller batch is not padded: tracing another shape takes less time than computing it.
+        outputs = model.predict_on_batch(np.stack(images[k : k + BATCH]).astype(np.float32))
+        parts.append(outputs if isinstance(outputs, list | tuple) else [outputs])
+    return [np.concatenate(list(map(np.asarray, output))) for output in zip(*parts, strict=True)]

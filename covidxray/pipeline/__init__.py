@@ -1,0 +1,1 @@
+"""Training runs and evaluations of a saved model, from configuration to results."""

@@ -1,0 +1,240 @@
+"""The configuration and the results of a training run and of an external evaluation: values only.
+
+Nothing here imports Keras, so that text, JSON and HTML are written from a run without it.
+"""
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from covidxray.audit.audit import AuditResult
+from covidxray.data.dataset import Dataset
+from covidxray.data.image_statistics import ImageStatistics
+from covidxray.evaluation import metrics
+from covidxray.evaluation.external_scores import ExternalScores
+from covidxray.evaluation.intervals import Quartiles
+from covidxray.evaluation.regions import RegionComparison
+
+if TYPE_CHECKING:
+    from covidxray.model.heads import Heads
+    from covidxray.model.model_file import ModelMetadata
+
+
+@dataclass(frozen=True)
+class TrainConfig:
+    """The options of train_covid19.py; each field has the name of its option.
+
+    `repeats` and `batch_size` are None until the number of images is known (`with_defaults`); `lr`,
+    `units` and `dropout` are None where the recipe decides. `cache` is None to keep no features.
+    """
+
+    dataset: Path
+    add: tuple[tuple[str, Path], ...]
+    plot: Path
+    model: Path
+    metrics: Path
+    report: Path | None
+    positive: str
+    weights: str
+    recipe: str
+    pool: str
+    views: int
+    rotation: float
+    epochs: int
+    batch_size: int | None
+    lr: float | None
+    units: int | None
+    dropout: float | None
+    test_size: float
+    folds: int
+    repeats: int | None
+    sensitivity: float | None
+    fit_all: bool
+    precision: str
+    cache: Path | None
+    seed: int
+    engine: str
+    ray_address: str | None
+    features: Path | None
+
+    def with_defaults(self, **values: Any) -> "TrainConfig":
+        """This configuration with these values for fields that are still None."""
+        missing = {name: value for name, value in values.items() if getattr(self, name) is None}
+        return replace(self, **missing)
+
+    @property
+    def outputs(self) -> tuple[Path | None, ...]:
+        """The files to write; None for a report that is not wanted."""
+        return self.plot, self.model, self.metrics, self.report
+
+    @property
+    def folders(self) -> list[Path]:
+        """The folders that images are read from."""
+        return [self.dataset, *(folder for _, folder in self.add)]
+
+    @property
+    def patients_needed(self) -> int:
+        """How many patients each class needs: one for every fold, or one for each hold-out part."""
+        return self.folds if self.repeats else 2
+
+
+@dataclass(frozen=True)
+class HoldoutResult:
+    """One head trained on a part of the images and scored on the rest, as in the tutorial.
+
+    `train` and `test` are sorted indices, int64 (n,); `probabilities`, float64 (len(test), C), and
+    `scores` are of the test images. `heads` is the trained head, with the history of its training.
+    """
+
+    train: np.ndarray
+    test: np.ndarray
+    heads: "Heads"
+    probabilities: np.ndarray
+    scores: metrics.ClassificationScores
+
+
+@dataclass(frozen=True)
+class CrossValidationResult:
+    """Repeated cross-validation by patient, with a head on each region of the images.
+
+    Attributes:
+        is_positive: (N,) bool, the truth.
+        region_scores: region -> (R, N) float64, probability of the positive class.
+        region: the region that the saved model uses; `scores` are those of its head.
+    """
+
+    folds: int
+    repeats: int
+    is_positive: np.ndarray
+    region_scores: dict[str, np.ndarray]
+    region: str
+    scores: metrics.CrossValidationScores
+    regions: RegionComparison
+
+    @property
+    def probabilities(self) -> np.ndarray:
+        """(R, N) float64, probability of the positive class from the model's own region."""
+        return self.region_scores[self.region]
+
+
+@dataclass(frozen=True)
+class Case:
+    """One image, what the model predicts for it, and where that comes from.
+
+    Attributes:
+        name: class/file.
+        image: uint8 (224, 224, 3), RGB.
+        heat: float32 (224, 224), 0 to 1 (Grad-CAM).
+        truth, predicted: names of classes.
+        probability: of the positive class.
+        lungs: bool (224, 224), where the segmenter finds lungs.
+        heat_in_lungs: share of the heat inside the lungs; NaN where there is no heat.
+    """
+
+    name: str
+    image: np.ndarray
+    heat: np.ndarray
+    truth: str
+    predicted: str
+    probability: float
+    lungs: np.ndarray
+    heat_in_lungs: float
+
+
+@dataclass(frozen=True)
+class Gallery:
+    """The most confident wrong and right cases, wrong ones first, and where the heat of all lies.
+
+    The three means are over all images that have heat, and None where none has: the share of heat
+    in the central part of the picture, the share in the lungs, and the lungs' share of the picture.
+    """
+
+    cases: tuple[Case, ...]
+    heat_in_centre: float | None
+    heat_in_lungs: float | None
+    lung_area: float | None
+
+
+@dataclass(frozen=True)
+class TrainingRun:
+    """Everything that one training run found.
+
+    Attributes:
+        config: with values for `repeats` and `batch_size`.
+        data: the images used; patients who share a picture are one group.
+        copies: how many images have a copy under another patient.
+        positive: label of the positive class.
+        cross_validation: None with `--repeats 0`.
+        threshold: probability of the positive class from which the saved model predicts it.
+        lung_dice: overlap of the lungs found with the masks that came with the images; None
+            where none came.
+        weights: name and SHA-256 of the ImageNet weights.
+        precision: "float32" or "bfloat16", of VGG16 while training.
+    """
+
+    config: TrainConfig
+    data: Dataset
+    copies: int
+    positive: int
+    holdout: HoldoutResult
+    cross_validation: CrossValidationResult | None
+    threshold: float
+    audit: AuditResult
+    lung_dice: Quartiles | None
+    weights: tuple[str, str]
+    precision: str
+
+    @property
+    def regions(self) -> RegionComparison | None:
+        """How the cross-validated AUCs of the regions compare; None without cross-validation."""
+        return self.cross_validation.regions if self.cross_validation else None
+
+
+@dataclass(frozen=True)
+class DatasetPredictions:
+    """What a model predicts for the N images of a data set that can be read.
+
+    Attributes:
+        probabilities: (N, C) float64.
+        region_scores: region -> (N,) float64, probability of the positive class.
+        lungs_found: (N,) bool, whether a pair of lungs was found.
+        warnings: how many images carry a warning.
+        gallery: cases to show.
+    """
+
+    probabilities: np.ndarray
+    region_scores: dict[str, np.ndarray]
+    lungs_found: np.ndarray
+    warnings: int
+    image_statistics: list[ImageStatistics]
+    gallery: Gallery
+
+
+@dataclass(frozen=True)
+class ExternalRun:
+    """Everything that the evaluation of a saved model on N labelled images found.
+
+    Attributes:
+        model: the model's file.
+        data: the images that could be read; patients who share a picture are one group.
+        copies: how many images have a copy under another patient.
+        positive: label of the positive class.
+        trained_images, trained_patients: (N,) bool, whether an image, or its patient, was among
+            the training images.
+        scores: at the stored threshold, and what needs none.
+        regions, audit: None where the images are of one class, or, of the audit, too few patients.
+    """
+
+    model: Path
+    metadata: "ModelMetadata"
+    data: Dataset
+    copies: int
+    positive: int
+    predictions: DatasetPredictions
+    trained_images: np.ndarray
+    trained_patients: np.ndarray
+    scores: ExternalScores
+    regions: RegionComparison | None
+    audit: AuditResult | None

@@ -1,0 +1,97 @@
+"""The saved model of a training run, and what it makes of the held-out images."""
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import numpy as np
+
+from covidxray.errors import InputError
+from covidxray.model.heads import fit_regions
+from covidxray.model.lungs import attach, pool_regions
+from covidxray.model.model_file import AuxiliaryModels, ModelMetadata, build_model, save_model
+from covidxray.model.outliers import fit_outlier_detector
+from covidxray.model.predictor import Prediction, Predictor
+from covidxray.model.vgg16 import build_backbone
+from covidxray.pipeline.gallery import GalleryCollector
+from covidxray.pipeline.runs import Gallery, TrainingRun
+from covidxray.pipeline.training import TrainingInputs, head_options
+
+PredictFiles = Callable[[Predictor, list[Path]], Iterator[Prediction | InputError]]
+
+
+def save_trained_model(path: Path, run: TrainingRun, inputs: TrainingInputs, result: str) -> None:
+    """Train the heads that are missing, and write the model with everything that prediction needs.
+
+    Args:
+        result: the run's main result in a sentence, for the model's metadata.
+    """
+    config, data = run.config, run.data
+    features, network, streams = inputs.features, inputs.network, inputs.streams
+    trained = np.arange(len(data)) if config.fit_all else run.holdout.train
+    # The hold-out has already trained the head on the model's own region.
+    regions = {name: found for name, found in features.regions.items() if name != config.pool}
+    if config.fit_all:
+        regions = {config.pool: features.regions[config.pool]} | regions
+    options = head_options(config)
+    fitted = fit_regions(regions, data.labels, [trained], options, streams.final_fits)
+    heads = {region: fitted.pick(k) for k, region in enumerate(regions)}
+    own_head = heads.pop(config.pool, run.holdout.heads)
+
+    backbone = network.backbone
+    if network.precision != "float32":  # a saved model computes in float32 everywhere
+        backbone = build_backbone(network.weights, network.recipe)
+    pooled = backbone.output
+    if config.pool != "whole":
+        logits = attach(backbone, network.segmenter)
+        pooled = pool_regions(backbone, network.recipe, logits)[config.pool]
+    model = build_model(backbone, pooled, own_head, options.dropout)
+    whole = features.regions["whole"][trained, 0]
+    outlier_detector = fit_outlier_detector(whole, data.groups[trained], streams.outliers)
+    auxiliary = AuxiliaryModels(outlier_detector, network.segmenter, heads)
+    save_model(model, path, _metadata(run, inputs, trained, result), auxiliary)
+
+
+def _metadata(
+    run: TrainingRun, inputs: TrainingInputs, trained: np.ndarray, result: str
+) -> ModelMetadata:
+    data, hashes = run.data, inputs.features.hashes
+    return ModelMetadata(
+        classes=data.classes,
+        positive=data.classes[run.positive],
+        threshold=run.threshold,
+        synthetic=data.synthetic,
+        recipe=run.config.recipe,
+        pool=run.config.pool,
+        salt=inputs.salt.hex(),
+        trained_on=[data.rows[i].sha256 for i in trained],
+        hashes=[hashes[i].tobytes().hex() for i in trained],
+        patients=sorted({data.patients[i] for i in trained} - {""}),
+        card={
+            "data set": str(data),
+            "weights": f"ImageNet, {run.weights[0]}",
+            "result": result,
+        },
+    )
+
+
+def explain_holdout(
+    run: TrainingRun, model: Path, predict_files: PredictFiles
+) -> tuple[ModelMetadata, Gallery]:
+    """Predict and explain those held-out images that the saved model was not trained on.
+
+    Args:
+        model: the saved file.
+
+    Raises:
+        InputError: an image can no longer be read.
+    """
+    data, predictor = run.data, Predictor(model)
+    trained = set(predictor.metadata.trained_on)
+    unseen = [i for i in run.holdout.test if data.rows[i].sha256 not in trained]
+    collector = GalleryCollector(data.classes, run.positive)
+    predictions = predict_files(predictor, [data.paths[i] for i in unseen])
+    for i, prediction in zip(unseen, predictions, strict=True):
+        if isinstance(prediction, InputError):
+            raise prediction
+        collector.add(data.names([i])[0], data.labels[i], prediction)
+    return predictor.metadata, collector.gallery()

@@ -1,0 +1,194 @@
+"""The steps of a training run, from a data set to a saved model, in the order in which they run."""
+
+import logging
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+
+from covidxray.data import lung_masks
+from covidxray.data.dataset import Dataset
+from covidxray.evaluation import metrics, splits
+from covidxray.evaluation.intervals import Quartiles
+from covidxray.evaluation.regions import compare_regions
+from covidxray.model.cache import open_cache
+from covidxray.model.features import CachedFeatures, Features, depends_on, draw_angles
+from covidxray.model.heads import (
+    HeadOptions,
+    cross_validate,
+    default_batch_size,
+    fit_heads,
+    options_for,
+)
+from covidxray.model.network import Network
+from covidxray.model.vgg16 import RECIPES
+from covidxray.pipeline.runs import CrossValidationResult, HoldoutResult, TrainConfig
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class RandomStreams:
+    """One random generator for each purpose: changing one option leaves the others' numbers alone.
+
+    `fits` serves the hold-out first and then the cross-validation; `final_fits` serves the heads
+    that are trained when the model is saved, and `outliers` its outlier detector.
+    """
+
+    augmentation: np.random.Generator
+    fits: np.random.Generator
+    final_fits: np.random.Generator
+    outliers: np.random.Generator
+    audit: np.random.Generator
+
+    @classmethod
+    def from_seed(cls, seed: int) -> "RandomStreams":
+        """The streams of `--seed`. That of the audit is the one that audit_dataset.py has, too."""
+        augmentation, fits, final_fits, outliers = np.random.default_rng(seed).spawn(4)
+        return cls(augmentation, fits, final_fits, outliers, np.random.default_rng(seed))
+
+
+@dataclass(frozen=True)
+class TrainingInputs:
+    """What the heads are trained with.
+
+    Attributes:
+        config: with values for `repeats` and `batch_size`.
+        loaded: N images; patients are those of the manifests.
+        data: the same images; patients who share a picture are one.
+        copies: how many images have a copy under another patient.
+        features: of these images, in their order.
+        salt: of the digests of patients (`data.dataset.patient_digest`).
+    """
+
+    config: TrainConfig
+    loaded: Dataset
+    data: Dataset
+    copies: int
+    features: Features
+    network: Network
+    streams: RandomStreams
+    salt: bytes
+
+
+def prepare_inputs(
+    config: TrainConfig,
+    loaded: Dataset,
+    features: Features,
+    network: Network,
+    streams: RandomStreams,
+    salt: bytes,
+) -> TrainingInputs:
+    """Put together what the heads are trained with; no split may separate copies of a picture.
+
+    Raises:
+        InputError: a class has too few patients, copies taken together.
+    """
+    config = config.with_defaults(batch_size=default_batch_size(len(loaded)))
+    data, copies = loaded.merge(features.hashes)
+    if copies:
+        logger.info(
+            "%d images are copies across patients: each is kept on one side of a split", copies
+        )
+    splits.check_patients(data.labels, data.groups, data.classes, config.patients_needed)
+    return TrainingInputs(config, loaded, data, copies, features, network, streams, salt)
+
+
+def extract_features(
+    config: TrainConfig,
+    network: Network,
+    data: Dataset,
+    extract: Callable[..., Features],
+    rng: np.random.Generator,
+) -> Features:
+    """Features of every image and of its augmentations, from all regions; cached ones are reused.
+
+    Images that cannot be read are missing from the result and listed in its `unread`. `extract` is
+    the `extract` of an engine.
+    """
+    angles = draw_angles(len(data), config.views, config.rotation, rng)
+    cached = None
+    if cache := open_cache(config.cache, config.engine):
+        depends = depends_on(network.weights, network.recipe, network.segmenter, network.precision)
+        cached = CachedFeatures(cache, [row.sha256 for row in data.rows], depends)
+    return extract(network, data, angles, cached)
+
+
+def compare_with_lung_masks(data: Dataset, features: Features) -> Quartiles | None:
+    """Dice overlap of the lungs found with masks that came with images; None without masks."""
+    overlaps = [
+        lung_masks.dice(lung_masks.enlarge(logits), lung_masks.read_mask(mask))
+        for logits, mask in zip(features.lungs, data.masks, strict=True)
+        if mask
+    ]
+    return Quartiles.of(overlaps) if overlaps else None
+
+
+def head_options(config: TrainConfig) -> HeadOptions:
+    """The recipe's architecture and training of the head, but for what `config` names.
+
+    `config.batch_size` must have a value.
+    """
+    assert config.batch_size is not None
+    recipe, size = RECIPES[config.recipe], config.batch_size
+    return options_for(recipe, config.units, config.dropout, config.epochs, size, config.lr)
+
+
+def run_holdout(
+    config: TrainConfig, data: Dataset, features: Features, rng: np.random.Generator
+) -> HoldoutResult:
+    """Hold out a part of each class, by patient, and train a head on the rest.
+
+    Nothing of a held-out image enters the head or its standardisation.
+    """
+    split_rng, head_rng = rng.spawn(2)
+    train, test = splits.holdout(data.labels, data.groups, config.test_size, split_rng)
+    own = features.regions[config.pool]
+    options = head_options(config)
+    heads = fit_heads(own, data.labels, [train], options, head_rng, validation=test)
+    probabilities = heads.predict(own[test, 0], 0)
+    positive = data.index(config.positive)
+    predicted = metrics.decide(probabilities, positive, 0.5)
+    truth, groups = data.labels[test], data.groups[test]
+    scores = metrics.evaluate(truth, predicted, data.classes, positive, groups)
+    return HoldoutResult(train, test, heads, probabilities, scores)
+
+
+def run_cross_validation(
+    config: TrainConfig, data: Dataset, features: Features, rng: np.random.Generator
+) -> CrossValidationResult | None:
+    """Cross-validate heads on every region, by patient; None with `--repeats 0`."""
+    if not config.repeats:
+        return None
+    logger.info("cross-validating: %d folds, %d times...", config.folds, config.repeats)
+    split_rng, head_rng = rng.spawn(2)
+    labels, groups = data.labels, data.groups
+    folds = list(splits.repeated_folds(labels, groups, config.folds, config.repeats, split_rng))
+    options = head_options(config)
+    probabilities, fold = cross_validate(features.regions, labels, folds, options, head_rng)
+    positive = data.index(config.positive)
+    is_positive = labels == positive
+    region_scores = {region: found[:, :, positive] for region, found in probabilities.items()}
+    lungs_found = np.array(
+        [lung_masks.is_pair_of_lungs(lung_masks.enlarge(logits)) for logits in features.lungs]
+    )
+    return CrossValidationResult(
+        folds=config.folds,
+        repeats=config.repeats,
+        is_positive=is_positive,
+        region_scores=region_scores,
+        region=config.pool,
+        scores=metrics.score_repeats(labels, probabilities[config.pool], fold, groups, positive),
+        regions=compare_regions(is_positive, region_scores, groups, lungs_found),
+    )
+
+
+def choose_threshold(
+    config: TrainConfig, cross_validation: CrossValidationResult | None
+) -> tuple[float, float | None]:
+    """The threshold to store, and its cross-validated specificity; 0.5 and None by default."""
+    if not (config.sensitivity and cross_validation):
+        return 0.5, None
+    return metrics.threshold_for(
+        cross_validation.probabilities, cross_validation.is_positive, config.sensitivity
+    )

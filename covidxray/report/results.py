@@ -1,0 +1,96 @@
+"""The results of a run as JSON."""
+
+import json
+import platform
+from dataclasses import asdict
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from covidxray.audit.audit import AuditResult
+from covidxray.data.dataset import Dataset
+from covidxray.evaluation.regions import RegionComparison
+from covidxray.pipeline.runs import ExternalRun, TrainingRun
+from covidxray.report.text import audit_advice, audit_verdict, model_card, training_sentence
+
+
+def training_results(run: TrainingRun) -> dict[str, Any]:
+    """The JSON of a training run: its numbers and what they depend on."""
+    data, holdout, cross_validation = run.data, run.holdout, run.cross_validation
+    return {
+        "dataset": _describe_data(data, run.copies),
+        "options": asdict(run.config),
+        "weights": dict(zip(("name", "sha256"), run.weights, strict=True)),
+        "precision": run.precision,
+        "versions": library_versions(),
+        "split": {"train": data.names(holdout.train), "test": data.names(holdout.test)},
+        "threshold": run.threshold,
+        "held_out": asdict(holdout.scores),
+        "cross_validation": asdict(cross_validation.scores) if cross_validation else None,
+        "shortcuts": audit_results(run.audit, run.regions),
+        "sentence": training_sentence(run),
+        "dice": run.lung_dice and asdict(run.lung_dice),
+    }
+
+
+def external_results(run: ExternalRun) -> dict[str, Any]:
+    """The JSON of an evaluation of a saved model: its numbers and what they depend on."""
+    images, patients = run.trained_images.sum(), run.trained_patients.sum()
+    return {
+        "dataset": _describe_data(run.data, run.copies),
+        "model": {"file": run.model.name, **model_card(run.metadata)},
+        "trained_on": {"images": images, "of_patients": patients},
+        "unlike_the_training_images": run.predictions.warnings,
+        "heat_in_centre": run.predictions.gallery.heat_in_centre,
+        "heat_in_lungs": run.predictions.gallery.heat_in_lungs,
+        "pairs_of_lungs": run.predictions.lungs_found.sum(),
+        "where": run.regions and asdict(run.regions),
+        **asdict(run.scores),
+        "shortcuts": run.audit and audit_results(run.audit, run.regions),
+        "versions": library_versions(),
+    }
+
+
+def audit_results(audit: AuditResult, regions: RegionComparison | None) -> dict[str, Any]:
+    """The JSON of an audit, with the comparison of a model's regions where there is one."""
+    names = ("positive", "images", "folds", "repeats", "permutations", "level", "alarm")
+    return {
+        **{name: getattr(audit, name) for name in names},
+        "verdict": audit_verdict(audit, regions),
+        "advice": audit_advice(audit),
+        "baselines": [asdict(baseline) for baseline in audit.baselines],
+        "findings": asdict(audit.findings),
+        "where": regions and asdict(regions),
+    }
+
+
+def library_versions() -> dict[str, str]:
+    """Versions of Python, of the libraries that numbers depend on, and of Keras' backend."""
+    import keras  # slow to import, and the report can do everything else without it
+
+    names = ("keras", "numpy", "opencv-python", "pillow", "scikit-learn", keras.config.backend())
+    return {"python": platform.python_version()} | {name: version(name) for name in names}
+
+
+def write_json(path: Path, results: dict[str, Any]) -> None:
+    """Write results, which may hold NumPy arrays and numbers and paths, as JSON."""
+
+    def convert(value: Any) -> Any:
+        return value.tolist() if hasattr(value, "tolist") else str(value)
+
+    path.write_text(json.dumps(results, indent=1, default=convert), encoding="utf-8")
+
+
+def _describe_data(data: Dataset, copies: int) -> dict[str, Any]:
+    return {
+        "name": data.name,
+        "classes": data.classes,
+        "sha256": data.sha256,
+        "images": np.bincount(data.labels, minlength=len(data.classes)),
+        "patients": len(np.unique(data.groups)),
+        "synthetic": data.synthetic,
+        "left_out": len(data.left_out),
+        "copies_across_patients": copies,
+    }

@@ -1,0 +1,290 @@
+"""Results as text: sentences, and blocks of at most 80 columns for the terminal."""
+
+import textwrap
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from covidxray.audit.audit import STRONG, AuditResult
+from covidxray.errors import printable
+from covidxray.evaluation.calibration import BINS, Bin
+from covidxray.evaluation.external_scores import ExternalScores, Subgroup
+from covidxray.evaluation.intervals import Estimate
+from covidxray.evaluation.metrics import ClassificationScores
+from covidxray.evaluation.regions import REGION_NAMES, RegionComparison
+from covidxray.pipeline.runs import CrossValidationResult, ExternalRun, HoldoutResult, TrainingRun
+
+if TYPE_CHECKING:
+    from covidxray.model.model_file import ModelMetadata
+    from covidxray.model.predictor import Prediction
+
+BASELINES = {
+    "frame": "the outer frame alone",
+    "histogram": "the histogram of grey levels alone",
+    "file": "the file's header alone (size, format, compression)",
+    "thumbnail": "an 8 x 8 thumbnail alone",
+    "manifest": "the manifest alone (source, view, sex, age)",
+}
+REMEDIES = {
+    "frame": "Check the edges of the images, and crop borders and markers off in both classes.",
+    "histogram": "Compare how the classes were exposed, windowed and exported, and start again "
+    "from originals that were treated alike. Very large lesions show in a histogram, too.",
+    "file": "Make all files from their originals in one way: one size, format and quality.",
+    "thumbnail": "Check for markers, and how each class is framed and exposed. "
+    "Very large lesions show in a thumbnail, too.",
+    "manifest": "Choose images so that the classes agree in view, age and sex.",
+}
+SAME_SOURCE = """\
+Compare COVID-19 with images of the same source, and leave out all others:
+  python build_covid_dataset.py --covid covid-chestxray-dataset \\
+      --output dataset/covid --controls dataset/controls"""
+
+
+def format_holdout(holdout: HoldoutResult, classes: Sequence[str]) -> str:
+    """The scores of the held-out images, under their heading."""
+    block = format_classification(holdout.scores, classes)
+    return f"\nheld-out {len(holdout.test)} images, the tutorial's measure:\n\n{block}"
+
+
+def format_classification(result: ClassificationScores, classes: Sequence[str]) -> str:
+    """The tutorial's block: report, confusion matrix, acc, sensitivity, specificity."""
+    width = max(max(len(name) for name in classes), 5) + 2
+    table = [("", classes), *zip(classes, result.confusion, strict=True)]
+    matrix = "\n".join(
+        f"{name:<{width}}" + "".join(f"{cell:>{width}}" for cell in cells) for name, cells in table
+    )
+    return (
+        f"{result.report}\n"
+        f"confusion matrix (row: truth, column: prediction)\n{matrix}\n"
+        f"acc: {result.accuracy}\n"
+        f"sensitivity: {result.sensitivity or 'no positive image'}\n"
+        f"specificity: {result.specificity or 'no negative image'}"
+    )
+
+
+def format_cross_validation(result: CrossValidationResult) -> str:
+    """The cross-validated scores and the comparison of the regions, under their heading."""
+    scores, single = result.scores, result.scores.fold_accuracy
+    return (
+        f"\n{describe_cross_validation(result)}, the one to quote:\n\n"
+        f"cv acc: {scores.accuracy}\n"
+        f"cv sensitivity: {scores.sensitivity}\n"
+        f"cv specificity: {scores.specificity}\n"
+        f"cv auc: {scores.auc}\n"
+        f"acc on single folds: from {single.min():.2f} to {single.max():.2f}\n\n"
+        f"{format_regions(result.regions, 'cv ')}\n"
+    )
+
+
+def describe_cross_validation(result: CrossValidationResult) -> str:
+    """The kind of cross-validation, such as "20 x 5-fold cross-validation by patient"."""
+    return f"{result.repeats} x {result.folds}-fold cross-validation by patient"
+
+
+def format_regions(regions: RegionComparison, prefix: str = "") -> str:
+    """The AUC of each region and the difference, one line each; `prefix` stands before "auc"."""
+    lines = [f"{prefix}auc of each region:", ""]
+    lines += [f"{name}: {getattr(regions, key)}" for key, name in REGION_NAMES.items()]
+    lines.append(f"lungs - outside: {regions.difference}")
+    if regions.found < regions.total:
+        lines.append(f"a pair of lungs was found in {regions.found} of {regions.total} images")
+    return "\n".join(lines)
+
+
+def describe_regions(regions: RegionComparison) -> str:
+    """What the comparison of the regions means, in one sentence."""
+    areas = (
+        f"The lungs alone give an AUC of {regions.lungs.short}, all but the lungs one of "
+        f"{regions.outside.short}"
+    )
+    inside, outside = (e.low > 0.5 for e in (regions.lungs, regions.outside))
+    if not inside and not outside:
+        return f"{areas}: neither is shown to be better than chance."
+    if regions.difference.low > 0:
+        more = "; but the rest of the image predicts the class, too" if outside else ""
+        return f"{areas}: the lungs predict the class better{more}."
+    if not outside:
+        return f"{areas}: only the lungs are shown to be better than chance."
+    if regions.difference.high < 0:
+        return f"{areas}, which is more: the model does not need the lungs."
+    both = "; both predict the class" if inside else ""
+    return f"{areas}, which is as good{both}: the model does not need the lungs."
+
+
+def format_external(result: ExternalScores, classes: Sequence[str]) -> str:
+    """The tutorial's block, and the scores that a saved model has on other images."""
+    lines = [format_classification(result.evaluation, classes)]
+    if result.auc:
+        lines.append(f"auc: {result.auc}")
+    elif result.false_positive_rate:
+        lines.append(f"false-positive rate: {result.false_positive_rate}")
+    lines += [f"{name}: {estimate}" for name, estimate in result.fixed.items()]
+    lines.append(f"brier score: {result.calibration.brier}")
+    lines.append(f"expected calibration error: {result.calibration.error}")
+    lines += ["", "calibration   probability   truly positive   images"]
+    lines += [_bin_line(i, b) for i, b in enumerate(result.calibration.bins) if b.count]
+    if result.subgroups:
+        names = "".join(f"{name:>15}" for name in ("sensitivity", "specificity", "AUC"))
+        lines += ["", f"{'subgroup':<22}{'images':>6}{'pos.':>6}{names}"]
+        lines += [_subgroup_line(subgroup) for subgroup in result.subgroups]
+    return "\n".join(lines)
+
+
+def _bin_line(i: int, bin: Bin) -> str:
+    ends = f"{i / BINS:>6.1f}-{(i + 1) / BINS:.1f}"
+    return f"{ends}{bin.predicted:>15.2f}{bin.observed:>17.2f}{bin.count:>9g}"
+
+
+def _subgroup_line(subgroup: Subgroup) -> str:
+    scores = "".join(
+        f"{'' if e is None else f'{e.value:.2f} {e.low:.2f}-{e.high:.2f}':>15}"
+        for e in (subgroup.sensitivity, subgroup.specificity, subgroup.auc)
+    )
+    name = f"{subgroup.kind} {subgroup.value}"[:22]
+    return f"{name:<22}{subgroup.n:>6}{subgroup.positives:>6}{scores}"
+
+
+def format_audit(audit: AuditResult) -> str:
+    """The audit of a data set: table of baselines, method, verdict, advice and findings."""
+    table = f"{'baseline':<12}{'AUC':>4}   {'95 % interval':<14}{'p':>8}"
+    for b in audit.baselines:
+        alarm = " *" if b.p_value <= audit.level else ""
+        table += f"\n{b.name:<12}{b.auc.value:.2f}   {b.auc.low:.2f} to {b.auc.high:.2f}"
+        table += f"{b.p_value:>10.3f}{alarm}"
+    method = (
+        f"{audit.positive} against the rest, {audit.images} images, {audit.repeats} x "
+        f"{audit.folds}-fold cross-validation by patient; p from {audit.permutations} permutations "
+        f"of the patients, corrected for {len(audit.baselines)} baselines; "
+        f"*: an alarm, p <= {audit.level}."
+    )
+    texts = [method, audit_verdict(audit), audit_advice(audit), format_findings(audit)]
+    return "\n\n".join([table, *(_wrap(text) for text in texts if text)])
+
+
+def format_shortcut(audit: AuditResult, sentence: str, regions: RegionComparison | None) -> str:
+    """The best shortcut, its comparison with the model (`sentence`), and the verdict."""
+    best = f"best shortcut auc: {audit.best.auc}  {audit.best.name}"
+    return "\n".join([best, _wrap(sentence), _wrap(audit_verdict(audit, regions))])
+
+
+def training_sentence(run: TrainingRun) -> str:
+    """One sentence that compares the cross-validated AUC with that of the best shortcut."""
+    auc = run.cross_validation.scores.auc if run.cross_validation else None
+    return compare_with_shortcut("cross-validated ", auc, run.audit)
+
+
+def format_external_run(run: ExternalRun) -> str:
+    """The evaluation of a saved model: known images, scores, regions and shortcuts."""
+    trained, also = run.trained_images, run.trained_patients & ~run.trained_images
+    lines = []
+    if trained.any() or also.any():
+        lines.append(
+            f"TRAINED ON: {trained.sum()} of these images were trained on, and {also.sum()} more "
+            "are of\npatients trained on. The numbers are too good by them; see the subgroups."
+        )
+    lines.append(f"unlike the training images: {run.predictions.warnings} of {len(run.data)}")
+    lines.append(f"\nat the stored threshold, {run.metadata.threshold:.3f}:\n")
+    lines.append(format_external(run.scores, run.data.classes))
+    if run.regions:
+        lines.append(f"\n{format_regions(run.regions)}\n")
+    if run.audit:
+        sentence = compare_with_shortcut("", run.scores.auc, run.audit)
+        lines.append(format_shortcut(run.audit, sentence, run.regions))
+    elif run.regions:
+        lines.append(describe_regions(run.regions))
+    return "\n".join(lines)
+
+
+def format_prediction(path: Path, prediction: "Prediction", metadata: "ModelMetadata") -> str:
+    """A line of the table of predictions; of a long path, its end."""
+    name = printable(str(path))
+    name = name if len(name) < 30 else f"...{name[-26:]}"
+    probability = prediction.probabilities[metadata.classes.index(metadata.positive)]
+    width = len(metadata.positive) + 3
+    line = f"{name:<30}{metadata.classes[prediction.label]:<12}{probability:>{width}.3f}"
+    return printable(f"{line}  {prediction.warning}".rstrip())
+
+
+def compare_with_shortcut(prefix: str, auc: Estimate | None, audit: AuditResult) -> str:
+    """Compare the AUC of a model with that of the best shortcut; `prefix` stands before "AUC"."""
+    best = audit.best
+    shortcut = f"{BASELINES[best.name]} reaches {best.auc.short}"
+    if auc is None:
+        return f"Of the shortcuts, {shortcut}."
+    sentence = f"The model's {prefix}AUC is {auc.short}; {shortcut}."
+    if audit.alarm and best.auc.value >= auc.low:
+        sentence += " The shortcut does as well: the model may not have used the lungs at all."
+    return sentence
+
+
+def audit_verdict(audit: AuditResult, regions: RegionComparison | None = None) -> str:
+    """What the audit means, and the comparison of a model's regions where there is one."""
+    best, strong = audit.best, audit.best.auc.value >= STRONG
+    can = "can" if strong else "can in part"
+    read = f"The label {can} be read from {BASELINES[best.name]}: AUC {best.auc.short}."
+    if best.p_value > audit.level:
+        verdict = (
+            f"No shortcut found: none of these {len(audit.baselines)} baselines reads the label "
+            "better than chance. That is no proof that there is none: with "
+            f"{audit.patients} patients a weak one is missed, and there are others that none of "
+            "these looks for."
+        )
+    elif best.name == "manifest":
+        verdict = f"{read} The classes differ in more than the finding, and a model can learn that."
+    else:
+        gain = "score well" if strong else "gain some of its score"
+        verdict = f"{read} A model can {gain} on this data set without looking at a lung."
+    return f"{verdict} {describe_regions(regions)}" if regions else verdict
+
+
+def audit_advice(audit: AuditResult) -> str:
+    """What the user can do about an alarm; "" without one."""
+    if not audit.alarm:
+        return ""
+    return SAME_SOURCE if audit.findings.apart else REMEDIES[audit.best.name]
+
+
+def format_findings(audit: AuditResult) -> str:
+    """The properties of a data set that a user should know, one line each; "" without any."""
+    findings, notes = audit.findings, []
+    if findings.apart:
+        sources = "; ".join(
+            f"{name}: {', '.join(source or 'unknown' for source in sources)}"
+            for name, sources in findings.sources.items()
+        )
+        notes.append(f"Classes from different sources ({sources}).")
+    if findings.pneumonia:
+        notes.append(
+            f"{len(findings.pneumonia)} images of a normal class are pneumonia by their own names, "
+            f"such as {findings.pneumonia[0]}. sample_kaggle_dataset.py leaves such files out."
+        )
+    if findings.shared_patients:
+        notes.append(f"{findings.shared_patients} patients have images in both classes.")
+    if findings.copies:
+        notes.append(
+            f"{findings.copies} pairs of images are copies: {findings.exact} the same file, "
+            f"{findings.across_classes} across classes, {findings.across_patients} across patients:"
+        )
+        notes += [f"  {copy.first}\n  = {copy.second}" for copy in findings.listed]
+    return "\n".join(notes)
+
+
+def model_card(metadata: "ModelMetadata") -> dict[str, str]:
+    """What is stored about a saved model, in words: name of the fact -> text."""
+    drawings = " (drawings)" if metadata.synthetic else ""
+    return {
+        "classes": ", ".join(metadata.classes),
+        "positive class": f"{metadata.positive}, from a probability of {metadata.threshold:.3f}",
+        "recipe": f"{metadata.recipe}, pooled over the {REGION_NAMES[metadata.pool]}",
+        "trained on": f"{len(metadata.trained_on)} images{drawings}",
+        **metadata.card,
+        "intended for": "learning and research; never for patients",
+    }
+
+
+def _wrap(text: str) -> str:
+    """Break the lines of more than 80 columns."""
+    return "\n".join(
+        textwrap.fill(line, 80, break_on_hyphens=False) if len(line) > 80 else line
+        for line in text.splitlines()
+    )

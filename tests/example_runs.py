@@ -1,0 +1,223 @@
+"""Values of a training run and of an evaluation with invented scores, made without Keras."""
+
+import dataclasses
+from pathlib import Path
+from types import SimpleNamespace
+
+import numpy as np
+
+from covidxray.audit.audit import run_audit
+from covidxray.audit.baselines import Baseline
+from covidxray.data.dataset import load_dataset
+from covidxray.data.image_statistics import read_with_statistics
+from covidxray.data.images import read_image
+from covidxray.data.manifest import ManifestRow, fill_folder
+from covidxray.demo.phantom import draw_phantom, encode_jpeg
+from covidxray.evaluation import intervals, metrics
+from covidxray.evaluation.calibration import calibrate
+from covidxray.evaluation.external_scores import ExternalScores, Subgroup
+from covidxray.evaluation.regions import compare_regions
+from covidxray.pipeline.runs import (
+    Case,
+    CrossValidationResult,
+    DatasetPredictions,
+    ExternalRun,
+    Gallery,
+    HoldoutResult,
+    TrainConfig,
+    TrainingRun,
+)
+
+CLASSES = ("covid", "normal")
+TEST = np.array([0, 1, 2, 3, 8, 9, 10, 11])
+REMOVED = [("a.jpg", "damaged"), ("b.jpg", "missing"), ("c.jpg", "missing")]
+METADATA = SimpleNamespace(  # as far as JSON and report read it
+    classes=CLASSES,
+    positive="covid",
+    threshold=0.25,
+    synthetic=True,
+    recipe="portable",
+    pool="lungs",
+    trained_on=["00", "01"],
+    card={"data set": "drawings", "weights": "ImageNet, torchvision"},
+)
+CONFIG = TrainConfig(
+    dataset=Path("drawings"),
+    add=(("normal", Path("more")),),
+    plot=Path("plot.png"),
+    model=Path("covid19.keras"),
+    metrics=Path("metrics.json"),
+    report=None,
+    positive="covid",
+    weights="torchvision",
+    recipe="portable",
+    pool="lungs",
+    views=0,
+    rotation=15,
+    epochs=25,
+    batch_size=8,
+    lr=None,
+    units=None,
+    dropout=None,
+    test_size=0.5,
+    folds=5,
+    repeats=20,
+    sensitivity=None,
+    fit_all=False,
+    precision="auto",
+    cache=None,
+    seed=42,
+    engine="local",
+    ray_address=None,
+    features=None,
+)
+
+
+def example_data(root):
+    """16 drawings of 8 patients in two class folders; one in three is of no known age, and some
+    were left out when the folders were filled."""
+    for name in CLASSES:
+        rng = np.random.default_rng(len(name))
+        drawn = []
+        for i in range(8):
+            picture = draw_phantom(rng, severity=0.7 * (name == "covid"), size=64)
+            file, age = f"drawn-{name}-{i:02d}-with-a-rather-long-name.jpg", str(20 + 7 * i)
+            row = ManifestRow(file, "covidxray-phantom", file, f"{name}-{i // 2}", "PA")
+            row = dataclasses.replace(row, age=age if i % 3 else "", sex="FM"[i % 2])
+            row = dataclasses.replace(row, license="MIT", synthetic="yes")
+            drawn.append((row, encode_jpeg(picture.image)))
+        fill_folder(root / name, drawn, REMOVED)
+    return load_dataset(root, b"salt")
+
+
+def example_scores(data):
+    """(20, 16) float64 probabilities of covid; those of the third image are far too low."""
+    rng = np.random.default_rng(0)
+    logits = 2 * (data.labels == 0) - 1 + 2 * rng.normal(size=(1, 16)) + rng.normal(size=(20, 16))
+    logits[:, 2] -= 4
+    return 1 / (1 + np.exp(-logits))
+
+
+def example_gallery(data):
+    """The images of `TEST`, one of them without heat."""
+    cases = [
+        Case(
+            name=data.names([i])[0],
+            image=read_image(data.paths[i]),
+            heat=np.outer(*np.sin(np.linspace((0, 0.3), (3, 3), 224)).T) ** 4,
+            truth=CLASSES[data.labels[i]],
+            predicted=CLASSES[int(example_scores(data)[0, i] < 0.5)],
+            probability=float(example_scores(data)[0, i]),
+            lungs=np.hypot(*np.ogrid[-112:112, -112:112]) < 60,
+            heat_in_lungs=float("nan") if i == 3 else 0.41,
+        )
+        for i in TEST
+    ]
+    return Gallery(tuple(cases), heat_in_centre=0.62, heat_in_lungs=0.41, lung_area=0.23)
+
+
+def example_audit(data):
+    """An audit of the drawings with invented baselines, one much better than the other."""
+    statistics = [read_with_statistics(path)[1] for path in data.paths]
+    audit = run_audit(data, statistics, 0, np.random.default_rng(0))
+    is_positive = data.labels == 0
+    aucs = (intervals.auc(is_positive, scores, data.groups) for scores in example_scores(data)[:2])
+    baselines = map(Baseline, ("frame", "file"), aucs, (0.0002, 0.32))
+    return dataclasses.replace(audit, baselines=tuple(baselines))
+
+
+def example_regions(data):
+    """(20, 16) probabilities from each region, and how their AUCs compare."""
+    rng, is_positive = np.random.default_rng(1), data.labels == 0
+    scores = {
+        name: example_scores(data) + shift
+        for name, shift in zip(("whole", "lungs", "outside"), rng.normal(size=(3, 16)), strict=True)
+    }
+    found = np.arange(16) > 0
+    return scores, compare_regions(is_positive, scores, data.groups, found)
+
+
+def training_run(data):
+    """A run with 20 x 5-fold cross-validation, and half of the images held out."""
+    covid = example_scores(data)
+    region_scores, regions = example_regions(data)
+    region_scores["lungs"] = covid
+    both = np.stack([covid, 1 - covid], axis=2)
+    fold = np.tile(np.arange(16) % 5, (20, 1))
+    test_labels, test_groups = data.labels[TEST], data.groups[TEST]
+    predicted = both[0, TEST].argmax(axis=1)
+    history = {
+        key: list(np.geomspace(first, last, 25))
+        for key, first, last in (
+            *(("loss", 0.7, 0.05), ("val_loss", 0.8, 0.3)),
+            *(("accuracy", 0.5, 1.0), ("val_accuracy", 0.5, 0.88)),
+        )
+    }
+    return TrainingRun(
+        config=CONFIG,
+        data=data,
+        copies=3,
+        positive=0,
+        holdout=HoldoutResult(
+            train=np.setdiff1d(np.arange(16), TEST),
+            test=TEST,
+            heads=SimpleNamespace(history=history),
+            probabilities=both[0, TEST],
+            scores=metrics.evaluate(test_labels, predicted, CLASSES, 0, test_groups),
+        ),
+        cross_validation=CrossValidationResult(
+            folds=5,
+            repeats=20,
+            is_positive=data.labels == 0,
+            region_scores=region_scores,
+            region="lungs",
+            scores=metrics.score_repeats(data.labels, both, fold, data.groups, 0),
+            regions=regions,
+        ),
+        threshold=0.25,
+        audit=example_audit(data),
+        lung_dice=intervals.Quartiles(0.9, 0.85, 0.95, 16),
+        weights=("torchvision", "ec7d"),
+        precision="bfloat16",
+    )
+
+
+def external_run(data):
+    """A saved model on the same drawings, one of which trained it."""
+    covid, is_positive = example_scores(data)[0], data.labels == 0
+    region_scores, _ = example_regions(data)
+    region_scores = {name: scores[0] for name, scores in region_scores.items()}
+    area = intervals.auc(is_positive, covid, data.groups)
+    predicted = (covid < 0.5).astype(int)
+    share = intervals.share(predicted[is_positive] == 0, data.groups[is_positive])
+    trained = np.arange(16) == 5
+    return ExternalRun(
+        model=Path("models/covid19.keras"),
+        metadata=METADATA,
+        data=data,
+        copies=0,
+        positive=0,
+        predictions=DatasetPredictions(
+            probabilities=np.column_stack([covid, 1 - covid]),
+            region_scores=region_scores,
+            lungs_found=np.arange(16) > 0,
+            warnings=2,
+            image_statistics=[],
+            gallery=example_gallery(data),
+        ),
+        trained_images=trained,
+        trained_patients=np.arange(16) // 2 == 2,
+        scores=ExternalScores(
+            evaluation=metrics.evaluate(data.labels, predicted, CLASSES, 0, data.groups),
+            auc=area,
+            false_positive_rate=intervals.share(predicted[~is_positive] == 0, data.groups[8:]),
+            calibration=calibrate(is_positive, covid, data.groups, np.random.default_rng(0)),
+            fixed={"sensitivity at specificity 0.90": share},
+            subgroups=[
+                Subgroup("sex", "F", 8, 4, share, None, area),
+                Subgroup("age", "60-79", 0, 0, None, None, None),
+            ],
+        ),
+        regions=compare_regions(is_positive, region_scores, data.groups, np.arange(16) > 0),
+        audit=example_audit(data),
+    )
