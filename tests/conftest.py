@@ -1,6 +1,7 @@
 """Shared real data, and small images made on the spot."""
 
 import io
+import logging
 import os
 import runpy
 import subprocess
@@ -28,6 +29,14 @@ def real_data():
     if not folder.is_dir():
         pytest.skip("no real X-rays beside the project (../shared/data)")
     return folder
+
+
+@pytest.fixture
+def caplog(caplog, monkeypatch):
+    """pytest's fixture, which hears the package's log even after a script has run here."""
+    monkeypatch.setattr(logging.getLogger("covidxray"), "propagate", True)
+    caplog.set_level("INFO", "covidxray")
+    return caplog
 
 
 @pytest.fixture

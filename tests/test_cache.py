@@ -53,7 +53,6 @@ DAMAGE = {
 
 @pytest.mark.parametrize("kind", [*DAMAGE, "of another image"])
 def test_damaged_entries_are_none_and_reported_once(tmp_path, caplog, kind):
-    caplog.set_level("INFO")
     cache = Cache(tmp_path)
     for i in range(4):
         cache.put(key(i), ENTRY)
@@ -84,7 +83,6 @@ def test_the_folder_stays_below_its_limit_and_the_least_recently_used_entries_ar
 
 
 def test_a_folder_that_cannot_be_created_is_reported_once_and_is_no_error(tmp_path, caplog):
-    caplog.set_level("INFO")
     (tmp_path / "file").write_text("in the way")
     cache = Cache(tmp_path / "file")
     cache.put(key(1), ENTRY)
@@ -178,7 +176,6 @@ def assert_same(a, b):
 
 @pytest.mark.slow
 def test_a_second_run_computes_nothing_and_gets_the_same_bits(job, caplog):
-    caplog.set_level("INFO")
     fresh, did = job(cached=False)
     assert did == (5, 10)
     first, did = job([0, 1, 2])
@@ -195,7 +192,6 @@ def test_a_second_run_computes_nothing_and_gets_the_same_bits(job, caplog):
 
 @pytest.mark.slow
 def test_only_a_damaged_entry_is_computed_again(job, tmp_path, caplog):
-    caplog.set_level("INFO")
     fresh, _ = job(augmentations=0)
     path = next((tmp_path / "cache").rglob("*.safetensors"))
     path.write_bytes(path.read_bytes()[:-1])

@@ -209,12 +209,12 @@ def test_a_damaged_manifest_is_said_with_its_name(folder, damage, said):
     assert "; " in str(caught.value)
 
 
-def test_files_with_no_row_are_counted_and_each_is_a_patient_of_its_own(folder, picture, capsys):
+def test_files_with_no_row_are_counted_and_each_is_a_patient_of_its_own(folder, picture, caplog):
     for i in (5, 6):
         (folder / f"{i}.png").write_bytes(picture(i))
     data = load_dataset(folder.parent, b"salt")
     assert len(data) == len(set(data.groups)) == 5
-    assert "a: 2 images have no row in its manifest.csv, 5.png for one" in capsys.readouterr().err
+    assert "a: 2 images have no row in its manifest.csv, 5.png for one" in caplog.text
 
 
 def test_a_manifest_that_is_a_folder_is_named(folder):
