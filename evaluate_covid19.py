@@ -9,7 +9,7 @@ from covidxray.files import atomic_writes, check_outputs
 from covidxray.process import info, quiet_backend, run_script
 
 if TYPE_CHECKING:
-    from covidxray.pipeline.runs import ExternalRun
+    from covidxray.pipeline.external_run import ExternalRun
 
 
 def make_parser() -> argparse.ArgumentParser:
@@ -40,7 +40,7 @@ def main() -> None:
 
     from covidxray.data.dataset import load_dataset
     from covidxray.pipeline.engines import open_engine
-    from covidxray.report import text
+    from covidxray.report import external as external_report
 
     engine = open_engine(args.engine, args.ray_address, [args.dataset])
     info("loading model...")
@@ -67,22 +67,22 @@ def main() -> None:
     predictions, unread = external.collect_predictions(found, data, predictor.positive)
     data = cli.leave_out_unread(data, unread)
     run = external.evaluate_predictions(predictor, data, predictions, args.seed)
-    print(text.format_external_run(run))
+    print(external_report.format_text(run))
     save_outputs(run, args.json, args.report)
     print(f"\n{DISCLAIMER}")
 
 
 def save_outputs(run: "ExternalRun", json: Path | None, report: Path | None) -> None:
     """Write the outputs that are asked for: all of them, or none if one cannot be written."""
-    from covidxray.report import html, results
+    from covidxray.report import external, html, results
 
     with atomic_writes() as output:
         if json:
             with output(json) as path:
-                results.write_json(path, results.external_results(run))
+                results.write_json(path, external.json_results(run))
         if report:
             with output(report) as path:
-                html.write_report(path, html.external_content(run))
+                html.write_report(path, external.report_content(run))
 
 
 if __name__ == "__main__":

@@ -44,8 +44,12 @@ def main() -> None:
 
     from covidxray.data.images import save_png
     from covidxray.pipeline.engines import open_engine
-    from covidxray.report import text
-    from covidxray.report.prediction_table import Row, make_row, write_prediction_tables
+    from covidxray.report.prediction_table import (
+        Row,
+        format_prediction,
+        make_row,
+        write_prediction_tables,
+    )
 
     engine = open_engine(args.engine, args.ray_address, args.images)
     info("loading model...")
@@ -65,7 +69,7 @@ def main() -> None:
             if isinstance(found, InputError):
                 bar.write(printable(f"error: {found}"), file=sys.stderr)
                 continue
-            bar.write(text.format_prediction(path, found, metadata))
+            bar.write(format_prediction(path, found, metadata))
             heat_map = None
             if args.explain:
                 heat_map = args.explain / f"{len(rows) + 1:05d}-{printable(path.stem)[:40]}.png"

@@ -27,7 +27,7 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 from tqdm import tqdm
 
-from covidxray.data.images import SIZE
+from covidxray.data import SIZE
 from covidxray.model.lungs import LEAST, attach, load_segmenter, lung_maps
 from covidxray.model.vgg16 import RECIPES, build_backbone, forward, resolve_precision
 from covidxray.model.weights import load_weights

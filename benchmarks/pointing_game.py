@@ -13,7 +13,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from covidxray.data.images import SIZE
+from covidxray.data import SIZE
 from covidxray.data.lung_masks import heat_in_centre
 from covidxray.demo.phantom import DEMO_SEVERITY, draw_phantom
 from covidxray.evaluation.intervals import share

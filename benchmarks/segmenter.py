@@ -22,8 +22,8 @@ from sklearn.datasets import load_sample_images
 from sklearn.model_selection import GroupKFold
 from train_segmenter import fit, maps_of, shares, untrained
 
-from covidxray.data import cohen
-from covidxray.data.images import SIZE, save_png
+from covidxray.data import SIZE, cohen
+from covidxray.data.images import save_png
 from covidxray.data.lung_masks import dice, enlarge, is_pair_of_lungs, read_mask
 from covidxray.evaluation.intervals import Quartiles
 from covidxray.model.lungs import Segmenter, build_head, load_segmenter

@@ -14,7 +14,7 @@ import keras
 import numpy as np
 from tqdm import tqdm
 
-from covidxray.data.images import SIZE
+from covidxray.data import SIZE
 from covidxray.demo.phantom import draw_phantom
 from covidxray.files import atomic_write
 from covidxray.model import lungs

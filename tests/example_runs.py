@@ -15,13 +15,13 @@ from covidxray.data.manifest import ManifestRow, fill_folder
 from covidxray.demo.phantom import draw_phantom, encode_jpeg
 from covidxray.evaluation import intervals, metrics
 from covidxray.evaluation.calibration import calibrate
-from covidxray.evaluation.external_scores import ExternalScores, Subgroup
+from covidxray.evaluation.external_scores import ExternalScores
+from covidxray.evaluation.metrics import Subgroup
 from covidxray.evaluation.regions import compare_regions
+from covidxray.pipeline.external_run import DatasetPredictions, ExternalRun
 from covidxray.pipeline.runs import (
     Case,
     CrossValidationResult,
-    DatasetPredictions,
-    ExternalRun,
     Gallery,
     HoldoutResult,
     TrainConfig,

@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 from conftest import ROOT
 
-from covidxray.data.images import SIZE, read_image
+from covidxray.data import SIZE
+from covidxray.data.images import read_image
 from covidxray.data.lung_masks import CENTRAL_SIDE, enlarge, heat_in_centre
 from covidxray.model import gradcam
 from covidxray.model.heads import Heads

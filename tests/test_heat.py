@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from covidxray.data.images import SIZE
+from covidxray.data import SIZE
 from covidxray.data.lung_masks import CENTRAL_SIDE, heat_in_centre
 
 

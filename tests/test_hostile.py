@@ -21,7 +21,7 @@ import numpy as np
 import pytest
 from test_modelfile import AUXILIARY, METADATA, tiny
 
-from covidxray.data.images import SIZE
+from covidxray.data import SIZE
 from covidxray.errors import InputError
 from covidxray.model import weights
 from covidxray.model.arrays import LARGEST

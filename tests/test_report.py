@@ -26,9 +26,9 @@ from pages import Page, areas
 from covidxray.evaluation import intervals
 from covidxray.evaluation.external_scores import Subgroup
 from covidxray.pipeline.runs import Gallery
+from covidxray.report.external import report_content
 from covidxray.report.html import (
     count_exclusions,
-    external_content,
     render,
     training_content,
     write_report,
@@ -169,7 +169,7 @@ def test_whatever_files_and_tables_say_stays_text(content, page):
 
 
 def test_a_file_name_that_is_not_valid_text_is_shown_with_question_marks(external, tmp_path):
-    content = external_content(external)
+    content = report_content(external)
     case = dataclasses.replace(content.gallery.cases[0], name="covid/\udcff.jpg")
     write_report(tmp_path / "r.html", with_cases(content, case))
     assert "covid/?.jpg" in (tmp_path / "r.html").read_text(encoding="utf-8")
@@ -483,7 +483,7 @@ def test_a_score_without_an_image_of_its_class_is_not_a_main_number(external):
     evaluation = dataclasses.replace(external.scores.evaluation, sensitivity=None)
     scores = dataclasses.replace(external.scores, evaluation=evaluation, auc=None, fixed={})
     one_class = dataclasses.replace(external, scores=scores, audit=None, regions=None)
-    content = external_content(one_class)
+    content = report_content(one_class)
     assert list(content.headline) == [
         *("accuracy", "specificity", "false-positive rate"),
         *("Brier score", "expected calibration error"),
@@ -493,7 +493,7 @@ def test_a_score_without_an_image_of_its_class_is_not_a_main_number(external):
 
 
 def test_an_external_report_names_the_data_and_the_model(external, tmp_path):
-    write_report(tmp_path / "r.html", external_content(external))
+    write_report(tmp_path / "r.html", report_content(external))
     page = Page((tmp_path / "r.html").read_text(encoding="utf-8"))
     assert "A saved model on drawings" in page.text
     assert ["recipe", "portable, pooled over the lungs alone"] in page.table("The model and its")

@@ -20,6 +20,7 @@ from covidxray.evaluation.intervals import Estimate
 from covidxray.model.predictor import Prediction
 from covidxray.pipeline.gallery import GalleryCollector
 from covidxray.report import results
+from covidxray.report.external import json_results
 from covidxray.report.text import BASELINES, compare_with_shortcut, format_shortcut
 
 LOW, MIDDLE, HIGH = Estimate(0.55, 0.4, 0.7), Estimate(0.80, 0.7, 0.9), Estimate(0.95, 0.9, 1.0)
@@ -159,7 +160,7 @@ def test_without_cross_validation_json_has_none_of_its_numbers(run, tmp_path):
 
 
 def test_the_json_of_an_evaluation_has_all_that_it_found(external, tmp_path):
-    found = as_json(tmp_path / "e.json", results.external_results(external))
+    found = as_json(tmp_path / "e.json", json_results(external))
     assert list(found) == [
         *("dataset", "model", "trained_on", "unlike_the_training_images", "heat_in_centre"),
         *("heat_in_lungs", "pairs_of_lungs", "where", "evaluation", "auc", "false_positive_rate"),
@@ -185,7 +186,7 @@ def test_the_json_of_an_evaluation_has_all_that_it_found(external, tmp_path):
 
 def test_an_evaluation_on_one_class_has_neither_regions_nor_shortcuts(external, tmp_path):
     one_class = dataclasses.replace(external, regions=None, audit=None)
-    found = as_json(tmp_path / "e.json", results.external_results(one_class))
+    found = as_json(tmp_path / "e.json", json_results(one_class))
     assert (found["where"], found["shortcuts"]) == (None, None)
 
 

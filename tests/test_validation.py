@@ -10,7 +10,7 @@ from covidxray.evaluation.calibration import calibrate, calibration_curve
 from covidxray.evaluation.external_scores import age_band, score_external, subgroup_values
 from covidxray.evaluation.intervals import Estimate, clopper_pearson
 from covidxray.evaluation.metrics import LabelledProbabilities, threshold_for
-from covidxray.report.text import format_external
+from covidxray.report import external
 
 CLASSES = ("covid", "normal")
 
@@ -208,7 +208,7 @@ def test_images_of_one_class_get_the_scores_that_need_no_other_class(truth):
         assert evaluation.sensitivity is None
         assert (rate.count, rate.total) == (2, 4)
     assert all(s.auc is None for s in found.subgroups)
-    text = format_external(found, CLASSES)
+    text = external.format_scores(found, CLASSES)
     assert ("false-positive rate: 0.5000  2/4" in text) is not truth
     assert "auc" not in text
 
@@ -226,7 +226,7 @@ def test_the_printed_tables_fit_80_columns():
     is_positive = np.arange(40) % 2 == 0
     parts = {"source": ["a-hospital-of-a-rather-long-name"] * 20 + ["b"] * 20}
     found = scored(is_positive, rng.uniform(size=40), parts=parts, groups=np.arange(40) // 2)
-    text = format_external(found, CLASSES)
+    text = external.format_scores(found, CLASSES)
     assert max(map(len, text.splitlines())) <= 80
     for line in ("auc: ", "sensitivity at specificity 0.95: ", "brier score: ", "subgroup"):
         assert line in text

@@ -7,12 +7,11 @@ import cv2
 import numpy as np
 from PIL import Image, ImageOps
 
-from covidxray.data import image_file
+from covidxray.data import SIZE, image_file
 from covidxray.data.image_file import FileHeader, ImageFile
 from covidxray.errors import InputError
 from covidxray.files import atomic_write
 
-SIZE = 224
 FORMATS = ("JPEG", "PNG", "BMP", "TIFF", "GIF", "WEBP")  # Pillow starts programs for some others
 JPEG_TABLE_SUM = 3688  # of the luminance table for quality 50 (ITU-T T.81, table K.1)
 

@@ -5,7 +5,8 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from covidxray.data.images import SIZE, read_image
+from covidxray.data import SIZE
+from covidxray.data.images import read_image
 
 CENTRAL_SIDE = 0.7  # the central part of an image, as a fraction of its width and its height
 # Limits of `is_pair_of_lungs`, set by eye on X-rays; benchmarks/segmenter.py counts exceptions.

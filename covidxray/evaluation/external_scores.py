@@ -10,23 +10,10 @@ from covidxray.data.manifest import ManifestRow
 from covidxray.evaluation import intervals, metrics
 from covidxray.evaluation.calibration import Calibration, calibrate
 from covidxray.evaluation.intervals import Estimate
-from covidxray.evaluation.metrics import LabelledProbabilities
+from covidxray.evaluation.metrics import LabelledProbabilities, Subgroup
 
 AGES = (18, 40, 60, 80)  # years at which a new band begins
 AGE_BANDS = ("0-17", "18-39", "40-59", "60-79", "80+")
-
-
-@dataclass(frozen=True)
-class Subgroup:
-    """Scores of `n` images with one value ("F") of a kind ("sex"); None as in `metrics`."""
-
-    kind: str
-    value: str
-    n: int
-    positives: int
-    sensitivity: Estimate | None
-    specificity: Estimate | None
-    auc: Estimate | None
 
 
 @dataclass(frozen=True)

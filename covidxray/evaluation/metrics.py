@@ -118,6 +118,19 @@ def evaluate(
 
 
 @dataclass(frozen=True)
+class Subgroup:
+    """Scores of `n` images with one value ("F") of a kind ("sex"); None if a class is missing."""
+
+    kind: str
+    value: str
+    n: int
+    positives: int
+    sensitivity: Estimate | None
+    specificity: Estimate | None
+    auc: Estimate | None
+
+
+@dataclass(frozen=True)
 class CrossValidationScores:
     """Scores of R repeats of a K-fold cross-validation.
 

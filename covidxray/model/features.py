@@ -18,9 +18,9 @@ import keras
 import numpy as np
 from tqdm import tqdm
 
+from covidxray.data import SIZE
 from covidxray.data.image_file import ImageFile
 from covidxray.data.image_statistics import ImageStatistics, read_with_statistics
-from covidxray.data.images import SIZE
 from covidxray.data.prefetch import attempt, ordered_map
 from covidxray.errors import InputError
 from covidxray.model.cache import Cache

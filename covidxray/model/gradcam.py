@@ -9,7 +9,7 @@ import cv2
 import keras
 import numpy as np
 
-from covidxray.data.images import SIZE
+from covidxray.data import SIZE
 from covidxray.data.lung_masks import enlarge
 
 

@@ -14,9 +14,9 @@ from pathlib import Path
 import keras
 import numpy as np
 
+from covidxray.data import SIZE
 from covidxray.data.dataset import Dataset
 from covidxray.data.duplicates import near_duplicates
-from covidxray.data.images import SIZE
 from covidxray.errors import InputError
 from covidxray.model.arrays import read_arrays
 from covidxray.model.heads import Heads

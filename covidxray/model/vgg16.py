@@ -8,7 +8,7 @@ from typing import TypeVar
 import keras
 import numpy as np
 
-from covidxray.data.images import SIZE
+from covidxray.data import SIZE
 from covidxray.data.prefetch import batched, ordered_map
 from covidxray.model.weights import Weights
 

@@ -12,8 +12,8 @@ from covidxray.evaluation.external_scores import score_external, subgroup_values
 from covidxray.evaluation.metrics import LabelledProbabilities
 from covidxray.evaluation.regions import REGION_NAMES, compare_regions
 from covidxray.model.predictor import Prediction, Predictor
+from covidxray.pipeline.external_run import DatasetPredictions, ExternalRun
 from covidxray.pipeline.gallery import GalleryCollector
-from covidxray.pipeline.runs import DatasetPredictions, ExternalRun
 
 logger = logging.getLogger(__name__)
 

@@ -1,7 +1,4 @@
-"""The configuration and the results of a training run and of an external evaluation: values only.
-
-Nothing here imports Keras, so that text, JSON and HTML are written from a run without it.
-"""
+"""The configuration and the results of a training run: values only, without Keras."""
 
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -11,15 +8,12 @@ import numpy as np
 
 from covidxray.audit.audit import AuditResult
 from covidxray.data.dataset import Dataset
-from covidxray.data.image_statistics import ImageStatistics
 from covidxray.evaluation import metrics
-from covidxray.evaluation.external_scores import ExternalScores
 from covidxray.evaluation.intervals import Quartiles
 from covidxray.evaluation.regions import RegionComparison
 
 if TYPE_CHECKING:
     from covidxray.model.heads import Heads
-    from covidxray.model.model_file import ModelMetadata
 
 
 @dataclass(frozen=True)
@@ -190,51 +184,3 @@ class TrainingRun:
     def regions(self) -> RegionComparison | None:
         """How the cross-validated AUCs of the regions compare; None without cross-validation."""
         return self.cross_validation.regions if self.cross_validation else None
-
-
-@dataclass(frozen=True)
-class DatasetPredictions:
-    """What a model predicts for the N images of a data set that can be read.
-
-    Attributes:
-        probabilities: (N, C) float64.
-        region_scores: region -> (N,) float64, probability of the positive class.
-        lungs_found: (N,) bool, whether a pair of lungs was found.
-        warnings: how many images carry a warning.
-        gallery: cases to show.
-    """
-
-    probabilities: np.ndarray
-    region_scores: dict[str, np.ndarray]
-    lungs_found: np.ndarray
-    warnings: int
-    image_statistics: list[ImageStatistics]
-    gallery: Gallery
-
-
-@dataclass(frozen=True)
-class ExternalRun:
-    """Everything that the evaluation of a saved model on N labelled images found.
-
-    Attributes:
-        model: the model's file.
-        data: the images that could be read; patients who share a picture are one group.
-        copies: how many images have a copy under another patient.
-        positive: label of the positive class.
-        trained_images, trained_patients: (N,) bool, whether an image, or its patient, was among
-            the training images.
-        scores: at the stored threshold, and what needs none.
-        regions, audit: None where the images are of one class, or, of the audit, too few patients.
-    """
-
-    model: Path
-    metadata: "ModelMetadata"
-    data: Dataset
-    copies: int
-    positive: int
-    predictions: DatasetPredictions
-    trained_images: np.ndarray
-    trained_patients: np.ndarray
-    scores: ExternalScores
-    regions: RegionComparison | None
-    audit: AuditResult | None

@@ -15,11 +15,10 @@ from covidxray.audit.audit import AuditResult
 from covidxray.data.dataset import Dataset
 from covidxray.data.lung_masks import CENTRAL_SIDE
 from covidxray.data.manifest import read_exclusions
-from covidxray.evaluation.external_scores import Subgroup
 from covidxray.evaluation.intervals import Estimate
-from covidxray.evaluation.metrics import ClassificationScores, CrossValidationScores
+from covidxray.evaluation.metrics import ClassificationScores, CrossValidationScores, Subgroup
 from covidxray.evaluation.regions import REGION_NAMES, RegionComparison
-from covidxray.pipeline.runs import ExternalRun, Gallery, TrainingRun
+from covidxray.pipeline.runs import Gallery, TrainingRun
 from covidxray.report import plots, text
 from covidxray.report.plots import NamedScores, Picture
 
@@ -69,14 +68,14 @@ def training_content(
     data, holdout, cross_validation = run.data, run.holdout, run.cross_validation
     is_positive = data.labels[holdout.test] == run.positive
     scored = [NamedScores("held-out images", is_positive, holdout.probabilities[:, run.positive])]
-    headline = _defined(holdout.scores, "held-out ")
+    headline = defined_scores(holdout.scores, "held-out ")
     region_scores = []
     if cross_validation:
         truth, scores = cross_validation.is_positive, cross_validation.scores
         method = text.describe_cross_validation(cross_validation)
         scored.insert(0, NamedScores(method, truth, cross_validation.probabilities))
-        region_scores = _by_region(truth, cross_validation.region_scores)
-        headline = _defined(scores, "cross-validated ") | headline
+        region_scores = scores_by_region(truth, cross_validation.region_scores)
+        headline = defined_scores(scores, "cross-validated ") | headline
         headline = {"cross-validated AUC": scores.auc} | headline
     notes = {"Copies across patients": f"{run.copies} images, each kept on one side of a split"}
     if run.lung_dice:
@@ -95,33 +94,6 @@ def training_content(
         data=data,
         notes=notes,
         metadata=metadata,
-    )
-
-
-def external_content(run: ExternalRun) -> ReportContent:
-    """What the report of an evaluation shows."""
-    data, scores, predictions = run.data, run.scores, run.predictions
-    is_positive, y_score = data.labels == run.positive, predictions.probabilities[:, run.positive]
-    headline = _defined(scores.evaluation)
-    if scores.auc:
-        headline = {"AUC": scores.auc} | headline
-    elif scores.false_positive_rate:
-        headline["false-positive rate"] = scores.false_positive_rate
-    headline |= scores.fixed | {"Brier score": scores.calibration.brier}
-    headline["expected calibration error"] = scores.calibration.error
-    return ReportContent(
-        title=f"A saved model on {data.name}",
-        headline=headline,
-        sentence=text.compare_with_shortcut("", scores.auc, run.audit) if run.audit else "",
-        evaluation=scores.evaluation,
-        scored=[NamedScores("this data set", is_positive, y_score)],
-        region_scores=_by_region(is_positive, predictions.region_scores) if run.regions else [],
-        audit=run.audit,
-        regions=run.regions,
-        gallery=predictions.gallery,
-        subgroups=scores.subgroups,
-        data=data,
-        metadata=run.metadata,
     )
 
 
@@ -152,7 +124,7 @@ def count_exclusions(data: Dataset) -> list[tuple[str, str, int]]:
     return [(name, reason, n) for (name, reason), n in Counter(found).items()]
 
 
-def _defined(
+def defined_scores(
     scores: ClassificationScores | CrossValidationScores, prefix: str = ""
 ) -> dict[str, Estimate]:
     """Accuracy, sensitivity and specificity by name, without those that are undefined."""
@@ -160,7 +132,8 @@ def _defined(
     return {prefix + name: found for name in names if (found := getattr(scores, name))}
 
 
-def _by_region(is_positive: np.ndarray, scores: dict[str, np.ndarray]) -> list[NamedScores]:
+def scores_by_region(is_positive: np.ndarray, scores: dict[str, np.ndarray]) -> list[NamedScores]:
+    """The scores of each region under its name; arguments as for `regions.compare_regions`."""
     return [NamedScores(REGION_NAMES[key], is_positive, y) for key, y in scores.items()]
 
 

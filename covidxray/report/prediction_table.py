@@ -1,4 +1,4 @@
-"""Write the table of predictions, as CSV that a spreadsheet may open and as JSON."""
+"""The table of predictions: as lines of text, as CSV that a spreadsheet may open, and as JSON."""
 
 import csv
 import io
@@ -45,6 +45,16 @@ def make_row(
         "heat_in_centre": in_centre,
         "heat_map": str(heat_map) if heat_map else None,
     }
+
+
+def format_prediction(path: Path, prediction: "Prediction", metadata: "ModelMetadata") -> str:
+    """A line of the table of predictions; of a long path, its end."""
+    name = printable(str(path))
+    name = name if len(name) < 30 else f"...{name[-26:]}"
+    probability = prediction.probabilities[metadata.classes.index(metadata.positive)]
+    width = len(metadata.positive) + 3
+    line = f"{name:<30}{metadata.classes[prediction.label]:<12}{probability:>{width}.3f}"
+    return printable(f"{line}  {prediction.warning}".rstrip())
 
 
 def write_prediction_tables(

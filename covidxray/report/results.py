@@ -12,15 +12,15 @@ import numpy as np
 from covidxray.audit.audit import AuditResult
 from covidxray.data.dataset import Dataset
 from covidxray.evaluation.regions import RegionComparison
-from covidxray.pipeline.runs import ExternalRun, TrainingRun
-from covidxray.report.text import audit_advice, audit_verdict, model_card, training_sentence
+from covidxray.pipeline.runs import TrainingRun
+from covidxray.report.text import audit_advice, audit_verdict, training_sentence
 
 
 def training_results(run: TrainingRun) -> dict[str, Any]:
     """The JSON of a training run: its numbers and what they depend on."""
     data, holdout, cross_validation = run.data, run.holdout, run.cross_validation
     return {
-        "dataset": _describe_data(data, run.copies),
+        "dataset": describe_data(data, run.copies),
         "options": asdict(run.config),
         "weights": dict(zip(("name", "sha256"), run.weights, strict=True)),
         "precision": run.precision,
@@ -32,24 +32,6 @@ def training_results(run: TrainingRun) -> dict[str, Any]:
         "shortcuts": audit_results(run.audit, run.regions),
         "sentence": training_sentence(run),
         "dice": run.lung_dice and asdict(run.lung_dice),
-    }
-
-
-def external_results(run: ExternalRun) -> dict[str, Any]:
-    """The JSON of an evaluation of a saved model: its numbers and what they depend on."""
-    images, patients = run.trained_images.sum(), run.trained_patients.sum()
-    return {
-        "dataset": _describe_data(run.data, run.copies),
-        "model": {"file": run.model.name, **model_card(run.metadata)},
-        "trained_on": {"images": images, "of_patients": patients},
-        "unlike_the_training_images": run.predictions.warnings,
-        "heat_in_centre": run.predictions.gallery.heat_in_centre,
-        "heat_in_lungs": run.predictions.gallery.heat_in_lungs,
-        "pairs_of_lungs": run.predictions.lungs_found.sum(),
-        "where": run.regions and asdict(run.regions),
-        **asdict(run.scores),
-        "shortcuts": run.audit and audit_results(run.audit, run.regions),
-        "versions": library_versions(),
     }
 
 
@@ -83,7 +65,8 @@ def write_json(path: Path, results: dict[str, Any]) -> None:
     path.write_text(json.dumps(results, indent=1, default=convert), encoding="utf-8")
 
 
-def _describe_data(data: Dataset, copies: int) -> dict[str, Any]:
+def describe_data(data: Dataset, copies: int) -> dict[str, Any]:
+    """The JSON of a data set; `copies` images have a copy under another patient."""
     return {
         "name": data.name,
         "classes": data.classes,

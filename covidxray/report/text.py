@@ -2,21 +2,16 @@
 
 import textwrap
 from collections.abc import Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from covidxray.audit.audit import STRONG, AuditResult
-from covidxray.errors import printable
-from covidxray.evaluation.calibration import BINS, Bin
-from covidxray.evaluation.external_scores import ExternalScores, Subgroup
 from covidxray.evaluation.intervals import Estimate
 from covidxray.evaluation.metrics import ClassificationScores
 from covidxray.evaluation.regions import REGION_NAMES, RegionComparison
-from covidxray.pipeline.runs import CrossValidationResult, ExternalRun, HoldoutResult, TrainingRun
+from covidxray.pipeline.runs import CrossValidationResult, HoldoutResult, TrainingRun
 
 if TYPE_CHECKING:
     from covidxray.model.model_file import ModelMetadata
-    from covidxray.model.predictor import Prediction
 
 BASELINES = {
     "frame": "the outer frame alone",
@@ -111,39 +106,6 @@ def describe_regions(regions: RegionComparison) -> str:
     return f"{areas}, which is as good{both}: the model does not need the lungs."
 
 
-def format_external(result: ExternalScores, classes: Sequence[str]) -> str:
-    """The tutorial's block, and the scores that a saved model has on other images."""
-    lines = [format_classification(result.evaluation, classes)]
-    if result.auc:
-        lines.append(f"auc: {result.auc}")
-    elif result.false_positive_rate:
-        lines.append(f"false-positive rate: {result.false_positive_rate}")
-    lines += [f"{name}: {estimate}" for name, estimate in result.fixed.items()]
-    lines.append(f"brier score: {result.calibration.brier}")
-    lines.append(f"expected calibration error: {result.calibration.error}")
-    lines += ["", "calibration   probability   truly positive   images"]
-    lines += [_bin_line(i, b) for i, b in enumerate(result.calibration.bins) if b.count]
-    if result.subgroups:
-        names = "".join(f"{name:>15}" for name in ("sensitivity", "specificity", "AUC"))
-        lines += ["", f"{'subgroup':<22}{'images':>6}{'pos.':>6}{names}"]
-        lines += [_subgroup_line(subgroup) for subgroup in result.subgroups]
-    return "\n".join(lines)
-
-
-def _bin_line(i: int, bin: Bin) -> str:
-    ends = f"{i / BINS:>6.1f}-{(i + 1) / BINS:.1f}"
-    return f"{ends}{bin.predicted:>15.2f}{bin.observed:>17.2f}{bin.count:>9g}"
-
-
-def _subgroup_line(subgroup: Subgroup) -> str:
-    scores = "".join(
-        f"{'' if e is None else f'{e.value:.2f} {e.low:.2f}-{e.high:.2f}':>15}"
-        for e in (subgroup.sensitivity, subgroup.specificity, subgroup.auc)
-    )
-    name = f"{subgroup.kind} {subgroup.value}"[:22]
-    return f"{name:<22}{subgroup.n:>6}{subgroup.positives:>6}{scores}"
-
-
 def format_audit(audit: AuditResult) -> str:
     """The audit of a data set: table of baselines, method, verdict, advice and findings."""
     table = f"{'baseline':<12}{'AUC':>4}   {'95 % interval':<14}{'p':>8}"
@@ -171,38 +133,6 @@ def training_sentence(run: TrainingRun) -> str:
     """One sentence that compares the cross-validated AUC with that of the best shortcut."""
     auc = run.cross_validation.scores.auc if run.cross_validation else None
     return compare_with_shortcut("cross-validated ", auc, run.audit)
-
-
-def format_external_run(run: ExternalRun) -> str:
-    """The evaluation of a saved model: known images, scores, regions and shortcuts."""
-    trained, also = run.trained_images, run.trained_patients & ~run.trained_images
-    lines = []
-    if trained.any() or also.any():
-        lines.append(
-            f"TRAINED ON: {trained.sum()} of these images were trained on, and {also.sum()} more "
-            "are of\npatients trained on. The numbers are too good by them; see the subgroups."
-        )
-    lines.append(f"unlike the training images: {run.predictions.warnings} of {len(run.data)}")
-    lines.append(f"\nat the stored threshold, {run.metadata.threshold:.3f}:\n")
-    lines.append(format_external(run.scores, run.data.classes))
-    if run.regions:
-        lines.append(f"\n{format_regions(run.regions)}\n")
-    if run.audit:
-        sentence = compare_with_shortcut("", run.scores.auc, run.audit)
-        lines.append(format_shortcut(run.audit, sentence, run.regions))
-    elif run.regions:
-        lines.append(describe_regions(run.regions))
-    return "\n".join(lines)
-
-
-def format_prediction(path: Path, prediction: "Prediction", metadata: "ModelMetadata") -> str:
-    """A line of the table of predictions; of a long path, its end."""
-    name = printable(str(path))
-    name = name if len(name) < 30 else f"...{name[-26:]}"
-    probability = prediction.probabilities[metadata.classes.index(metadata.positive)]
-    width = len(metadata.positive) + 3
-    line = f"{name:<30}{metadata.classes[prediction.label]:<12}{probability:>{width}.3f}"
-    return printable(f"{line}  {prediction.warning}".rstrip())
 
 
 def compare_with_shortcut(prefix: str, auc: Estimate | None, audit: AuditResult) -> str:

@@ -1,0 +1,65 @@
+"""The results of an external evaluation: values only, without Keras."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from covidxray.audit.audit import AuditResult
+from covidxray.data.dataset import Dataset
+from covidxray.data.image_statistics import ImageStatistics
+from covidxray.evaluation.external_scores import ExternalScores
+from covidxray.evaluation.regions import RegionComparison
+from covidxray.pipeline.runs import Gallery
+
+if TYPE_CHECKING:
+    from covidxray.model.model_file import ModelMetadata
+
+
+@dataclass(frozen=True)
+class DatasetPredictions:
+    """What a model predicts for the N images of a data set that can be read.
+
+    Attributes:
+        probabilities: (N, C) float64.
+        region_scores: region -> (N,) float64, probability of the positive class.
+        lungs_found: (N,) bool, whether a pair of lungs was found.
+        warnings: how many images carry a warning.
+        gallery: cases to show.
+    """
+
+    probabilities: np.ndarray
+    region_scores: dict[str, np.ndarray]
+    lungs_found: np.ndarray
+    warnings: int
+    image_statistics: list[ImageStatistics]
+    gallery: Gallery
+
+
+@dataclass(frozen=True)
+class ExternalRun:
+    """Everything that the evaluation of a saved model on N labelled images found.
+
+    Attributes:
+        model: the model's file.
+        data: the images that could be read; patients who share a picture are one group.
+        copies: how many images have a copy under another patient.
+        positive: label of the positive class.
+        trained_images, trained_patients: (N,) bool, whether an image, or its patient, was among
+            the training images.
+        scores: at the stored threshold, and what needs none.
+        regions, audit: None where the images are of one class, or, of the audit, too few patients.
+    """
+
+    model: Path
+    metadata: "ModelMetadata"
+    data: Dataset
+    copies: int
+    positive: int
+    predictions: DatasetPredictions
+    trained_images: np.ndarray
+    trained_patients: np.ndarray
+    scores: ExternalScores
+    regions: RegionComparison | None
+    audit: AuditResult | None

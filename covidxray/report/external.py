@@ -1,0 +1,114 @@
+"""The evaluation of a saved model on labelled images as text, as JSON and as HTML."""
+
+from collections.abc import Sequence
+from dataclasses import asdict
+from typing import Any
+
+from covidxray.evaluation.calibration import BINS, Bin
+from covidxray.evaluation.external_scores import ExternalScores
+from covidxray.evaluation.metrics import Subgroup
+from covidxray.pipeline.external_run import ExternalRun
+from covidxray.report import html, results, text
+from covidxray.report.plots import NamedScores
+
+
+def format_text(run: ExternalRun) -> str:
+    """The evaluation of a saved model: known images, scores, regions and shortcuts."""
+    trained, also = run.trained_images, run.trained_patients & ~run.trained_images
+    lines = []
+    if trained.any() or also.any():
+        lines.append(
+            f"TRAINED ON: {trained.sum()} of these images were trained on, and {also.sum()} more "
+            "are of\npatients trained on. The numbers are too good by them; see the subgroups."
+        )
+    lines.append(f"unlike the training images: {run.predictions.warnings} of {len(run.data)}")
+    lines.append(f"\nat the stored threshold, {run.metadata.threshold:.3f}:\n")
+    lines.append(format_scores(run.scores, run.data.classes))
+    if run.regions:
+        lines.append(f"\n{text.format_regions(run.regions)}\n")
+    if run.audit:
+        sentence = text.compare_with_shortcut("", run.scores.auc, run.audit)
+        lines.append(text.format_shortcut(run.audit, sentence, run.regions))
+    elif run.regions:
+        lines.append(text.describe_regions(run.regions))
+    return "\n".join(lines)
+
+
+def json_results(run: ExternalRun) -> dict[str, Any]:
+    """The JSON of an evaluation of a saved model: its numbers and what they depend on."""
+    images, patients = run.trained_images.sum(), run.trained_patients.sum()
+    return {
+        "dataset": results.describe_data(run.data, run.copies),
+        "model": {"file": run.model.name, **text.model_card(run.metadata)},
+        "trained_on": {"images": images, "of_patients": patients},
+        "unlike_the_training_images": run.predictions.warnings,
+        "heat_in_centre": run.predictions.gallery.heat_in_centre,
+        "heat_in_lungs": run.predictions.gallery.heat_in_lungs,
+        "pairs_of_lungs": run.predictions.lungs_found.sum(),
+        "where": run.regions and asdict(run.regions),
+        **asdict(run.scores),
+        "shortcuts": run.audit and results.audit_results(run.audit, run.regions),
+        "versions": results.library_versions(),
+    }
+
+
+def report_content(run: ExternalRun) -> html.ReportContent:
+    """What the HTML report of an evaluation shows."""
+    data, scores, predictions = run.data, run.scores, run.predictions
+    is_positive, y_score = data.labels == run.positive, predictions.probabilities[:, run.positive]
+    headline = html.defined_scores(scores.evaluation)
+    if scores.auc:
+        headline = {"AUC": scores.auc} | headline
+    elif scores.false_positive_rate:
+        headline["false-positive rate"] = scores.false_positive_rate
+    headline |= scores.fixed | {"Brier score": scores.calibration.brier}
+    headline["expected calibration error"] = scores.calibration.error
+    return html.ReportContent(
+        title=f"A saved model on {data.name}",
+        headline=headline,
+        sentence=text.compare_with_shortcut("", scores.auc, run.audit) if run.audit else "",
+        evaluation=scores.evaluation,
+        scored=[NamedScores("this data set", is_positive, y_score)],
+        region_scores=html.scores_by_region(is_positive, predictions.region_scores)
+        if run.regions
+        else [],
+        audit=run.audit,
+        regions=run.regions,
+        gallery=predictions.gallery,
+        subgroups=scores.subgroups,
+        data=data,
+        metadata=run.metadata,
+    )
+
+
+def format_scores(result: ExternalScores, classes: Sequence[str]) -> str:
+    """The tutorial's block, and the scores that a saved model has on other images."""
+    lines = [text.format_classification(result.evaluation, classes)]
+    if result.auc:
+        lines.append(f"auc: {result.auc}")
+    elif result.false_positive_rate:
+        lines.append(f"false-positive rate: {result.false_positive_rate}")
+    lines += [f"{name}: {estimate}" for name, estimate in result.fixed.items()]
+    lines.append(f"brier score: {result.calibration.brier}")
+    lines.append(f"expected calibration error: {result.calibration.error}")
+    lines += ["", "calibration   probability   truly positive   images"]
+    lines += [_bin_line(i, b) for i, b in enumerate(result.calibration.bins) if b.count]
+    if result.subgroups:
+        names = "".join(f"{name:>15}" for name in ("sensitivity", "specificity", "AUC"))
+        lines += ["", f"{'subgroup':<22}{'images':>6}{'pos.':>6}{names}"]
+        lines += [_subgroup_line(subgroup) for subgroup in result.subgroups]
+    return "\n".join(lines)
+
+
+def _bin_line(i: int, bin: Bin) -> str:
+    ends = f"{i / BINS:>6.1f}-{(i + 1) / BINS:.1f}"
+    return f"{ends}{bin.predicted:>15.2f}{bin.observed:>17.2f}{bin.count:>9g}"
+
+
+def _subgroup_line(subgroup: Subgroup) -> str:
+    scores = "".join(
+        f"{'' if e is None else f'{e.value:.2f} {e.low:.2f}-{e.high:.2f}':>15}"
+        for e in (subgroup.sensitivity, subgroup.specificity, subgroup.auc)
+    )
+    name = f"{subgroup.kind} {subgroup.value}"[:22]
+    return f"{name:<22}{subgroup.n:>6}{subgroup.positives:>6}{scores}"
