@@ -9,7 +9,8 @@ from covidxray.errors import InputError, printable
 from covidxray.process import run_script
 
 if TYPE_CHECKING:
-    from covidxray.data.manifest import ManifestRow, Selection
+    from covidxray.data.class_folder import Selection
+    from covidxray.data.manifest import ManifestRow
 
 
 def make_parser() -> argparse.ArgumentParser:
@@ -36,7 +37,7 @@ def main() -> None:
         raise InputError(f"--controls {args.controls}: is also the --output; choose another folder")
 
     from covidxray.data import cohen
-    from covidxray.data.manifest import check_replaceable, fill_folder
+    from covidxray.data.class_folder import check_replaceable, fill_folder
 
     records = cohen.read_metadata(args.metadata or args.covid / "metadata.csv")
     selected = {args.output: cohen.select(records, args.finding, args.view, args.include_mixed)}

@@ -28,7 +28,7 @@ def main() -> None:
 
     import numpy as np
 
-    from covidxray.data.manifest import check_replaceable, fill_folder
+    from covidxray.data.class_folder import check_replaceable, fill_folder
 
     classes = ("covid", "normal")
     for name in classes:

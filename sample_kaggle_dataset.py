@@ -29,7 +29,7 @@ def main() -> None:
     import numpy as np
 
     from covidxray.data import kaggle
-    from covidxray.data.manifest import check_replaceable, fill_folder
+    from covidxray.data.class_folder import check_replaceable, fill_folder
 
     check_replaceable(args.output)
     root = kaggle.find_root(args.kaggle)

@@ -8,10 +8,11 @@ import numpy as np
 
 from covidxray.audit.audit import run_audit
 from covidxray.audit.baselines import Baseline
+from covidxray.data.class_folder import fill_folder
 from covidxray.data.dataset import load_dataset
 from covidxray.data.image_statistics import read_with_statistics
 from covidxray.data.images import read_image
-from covidxray.data.manifest import ManifestRow, fill_folder
+from covidxray.data.manifest import ManifestRow
 from covidxray.demo.phantom import draw_phantom, encode_jpeg
 from covidxray.evaluation import intervals, metrics
 from covidxray.evaluation.calibration import calibrate

@@ -16,9 +16,10 @@ from sklearn.linear_model import LogisticRegression
 from covidxray.audit import audit as audit_module
 from covidxray.audit.audit import run_audit
 from covidxray.audit.baselines import exchange_patients, fit_baselines, fit_logistic
+from covidxray.data.class_folder import fill_folder
 from covidxray.data.dataset import load_dataset
 from covidxray.data.image_statistics import read_with_statistics
-from covidxray.data.manifest import ManifestRow, fill_folder
+from covidxray.data.manifest import ManifestRow
 from covidxray.demo.phantom import draw_phantom, encode_jpeg
 from covidxray.errors import InputError
 from covidxray.report.results import audit_results

@@ -10,9 +10,10 @@ from PIL import Image
 
 from covidxray.audit.audit import run_audit
 from covidxray.audit.baselines import fit_baselines
+from covidxray.data.class_folder import fill_folder
 from covidxray.data.dataset import load_dataset
 from covidxray.data.image_statistics import read_with_statistics
-from covidxray.data.manifest import ManifestRow, fill_folder
+from covidxray.data.manifest import ManifestRow
 from covidxray.evaluation import intervals
 from covidxray.report.text import audit_verdict
 

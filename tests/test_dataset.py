@@ -6,8 +6,9 @@ import numpy as np
 import pytest
 from test_dicom import IDENTIFIERS, save_dicom
 
+from covidxray.data.class_folder import fill_folder
 from covidxray.data.dataset import load_dataset, patient_digest
-from covidxray.data.manifest import ManifestRow, fill_folder
+from covidxray.data.manifest import ManifestRow
 from covidxray.errors import InputError
 
 SALT = b"of the tests"

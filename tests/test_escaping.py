@@ -9,7 +9,8 @@ import pytest
 from pages import Page
 from test_dicom import save_dicom
 
-from covidxray.data.manifest import ManifestRow, fill_folder
+from covidxray.data.class_folder import fill_folder
+from covidxray.data.manifest import ManifestRow
 from covidxray.demo.phantom import draw_phantom, encode_jpeg
 from covidxray.model.model_file import MEMBER
 

@@ -17,7 +17,8 @@ import pytest
 from conftest import ROOT
 
 from covidxray import files
-from covidxray.data.manifest import check_replaceable, read_manifest
+from covidxray.data.class_folder import check_replaceable
+from covidxray.data.manifest import read_manifest
 from covidxray.errors import InputError
 from covidxray.model.cache import Cache
 from covidxray.model.model_file import MEMBER

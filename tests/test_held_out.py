@@ -13,8 +13,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from covidxray.data.class_folder import fill_folder
 from covidxray.data.folders import list_images
-from covidxray.data.manifest import ManifestRow, fill_folder
+from covidxray.data.manifest import ManifestRow
 from covidxray.evaluation import intervals, metrics
 from covidxray.model.predictor import Predictor
 

@@ -2,13 +2,12 @@
 
 import pytest
 
+from covidxray.data.class_folder import check_replaceable, fill_folder
 from covidxray.data.dataset import load_dataset
 from covidxray.data.manifest import (
     EXCLUDED,
     NAME,
     ManifestRow,
-    check_replaceable,
-    fill_folder,
     mask_of,
     read_exclusions,
     read_manifest,

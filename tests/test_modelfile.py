@@ -10,11 +10,12 @@ import pytest
 from PIL import Image
 
 from covidxray.data import SIZE
+from covidxray.data.class_folder import fill_folder
 from covidxray.data.dataset import load_dataset
 from covidxray.data.duplicates import perceptual_hash
 from covidxray.data.folders import list_images
 from covidxray.data.images import read_image
-from covidxray.data.manifest import ManifestRow, fill_folder
+from covidxray.data.manifest import ManifestRow
 from covidxray.errors import InputError
 from covidxray.model.heads import Heads
 from covidxray.model.lungs import Segmenter

@@ -19,9 +19,10 @@ from pages import Page, areas, bins
 from PIL import Image
 from sklearn.metrics import confusion_matrix, roc_auc_score
 
+from covidxray.data.class_folder import fill_folder
 from covidxray.data.folders import list_images
 from covidxray.data.images import read_image
-from covidxray.data.manifest import ManifestRow, fill_folder
+from covidxray.data.manifest import ManifestRow
 from covidxray.evaluation.regions import REGION_NAMES
 from covidxray.model.cache import Cache
 from covidxray.model.predictor import Predictor

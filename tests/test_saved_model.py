@@ -17,9 +17,10 @@ import numpy as np
 import pytest
 from sklearn.metrics import confusion_matrix, roc_auc_score
 
+from covidxray.data.class_folder import fill_folder
 from covidxray.data.dataset import load_dataset
 from covidxray.data.images import save_png
-from covidxray.data.manifest import ManifestRow, fill_folder
+from covidxray.data.manifest import ManifestRow
 from covidxray.demo.phantom import Anatomy, draw_phantom
 from covidxray.model.cache import Cache
 from covidxray.model.features import extract

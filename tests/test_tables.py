@@ -9,15 +9,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from covidxray.data import cohen
+from covidxray.data.class_folder import fill_folder
 from covidxray.data.dataset import load_dataset
-from covidxray.data.manifest import (
-    FIELDS,
-    NAME,
-    ManifestRow,
-    fill_folder,
-    read_exclusions,
-    read_manifest,
-)
+from covidxray.data.manifest import FIELDS, NAME, ManifestRow, read_exclusions, read_manifest
 from covidxray.data.spreadsheet_cells import from_cell, to_cell
 from covidxray.errors import InputError
 from covidxray.report.prediction_table import COLUMNS, write_prediction_tables

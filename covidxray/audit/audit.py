@@ -15,8 +15,8 @@ import numpy as np
 from covidxray.audit.baselines import PERMUTATIONS, REPEATS, Baseline, fit_baselines, folds_for
 from covidxray.data.dataset import Dataset
 from covidxray.data.duplicates import merge_groups_with_copies, near_duplicates
+from covidxray.data.folders import PNEUMONIA
 from covidxray.data.image_statistics import ImageStatistics, feature_tables
-from covidxray.data.kaggle import PNEUMONIA
 from covidxray.evaluation import splits
 
 LEVEL = 0.01  # of corrected p-values; at 0.05 every twentieth clean data set would raise an alarm

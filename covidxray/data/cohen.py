@@ -23,8 +23,9 @@ from pathlib import Path
 
 import numpy as np
 
+from covidxray.data.class_folder import Selection
 from covidxray.data.images import read_image
-from covidxray.data.manifest import ManifestRow, Selection
+from covidxray.data.manifest import ManifestRow
 from covidxray.errors import InputError
 
 SOURCE = "cohen"

@@ -1,6 +1,7 @@
 """List image files, and the class folders of a data set, which must fit classes and manifests."""
 
 import logging
+import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -10,6 +11,7 @@ from covidxray.errors import InputError
 
 EXTENSIONS = (".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".gif", ".webp")
 DICOM_EXTENSIONS = (".dcm", ".dicom")
+PNEUMONIA = re.compile(r"person\d+_(bacteria|virus)", re.IGNORECASE)  # names in data/kaggle.py
 
 logger = logging.getLogger(__name__)
 

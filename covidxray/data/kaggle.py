@@ -18,17 +18,17 @@ from typing import NamedTuple
 
 import numpy as np
 
+from covidxray.data.class_folder import Selection
 from covidxray.data.duplicates import near_duplicates, perceptual_hash
-from covidxray.data.folders import EXTENSIONS
+from covidxray.data.folders import EXTENSIONS, PNEUMONIA
 from covidxray.data.images import read_image
-from covidxray.data.manifest import ManifestRow, Selection
+from covidxray.data.manifest import ManifestRow
 from covidxray.errors import InputError
 
 Paths = Sequence[Path]
 
 SOURCE = "kaggle-chest-xray-pneumonia"
 SPLITS = ("train", "test", "val")
-PNEUMONIA = re.compile(r"person\d+_(bacteria|virus)", re.IGNORECASE)
 PATIENT = re.compile(r"(?:NORMAL2?-)?(?:IM-)?\d+(?=-)")
 
 
