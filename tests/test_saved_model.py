@@ -15,12 +15,13 @@ from types import SimpleNamespace
 import keras
 import numpy as np
 import pytest
+from planted import draw_phantom
 from sklearn.metrics import confusion_matrix, roc_auc_score
 
 from covidxray.data.dataset import load_dataset
 from covidxray.data.images import save_png
 from covidxray.data.manifest import ManifestRow, fill_folder
-from covidxray.demo.phantom import Anatomy, draw_phantom
+from covidxray.demo.phantom import Anatomy
 from covidxray.model.cache import Cache
 from covidxray.model.features import extract
 from covidxray.model.heads import HeadOptions, fit_heads

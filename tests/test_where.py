@@ -5,10 +5,10 @@ from dataclasses import replace
 import numpy as np
 import pytest
 from example_runs import CONFIG
+from planted import draw_phantom, encode_jpeg
 
 from covidxray.data.dataset import load_dataset
 from covidxray.data.manifest import ManifestRow, fill_folder
-from covidxray.demo.phantom import draw_phantom, encode_jpeg
 from covidxray.evaluation import intervals
 from covidxray.evaluation.regions import compare_regions
 from covidxray.report.text import audit_verdict, describe_regions, format_regions
