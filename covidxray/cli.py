@@ -110,13 +110,11 @@ def show_dataset(data: "Dataset") -> None:
 def leave_out_unread(data: "Dataset", unread: Mapping[int, InputError]) -> "Dataset":
     """The data set without the images, by index, that could not be read; its new line is printed.
 
-    Raises:
-        InputError: not one image could be read.
+    Raises InputError if not one image could be read.
     """
-    if not unread:
-        return data
-    rest = data.without(unread)
-    print(rest)
+    if unread:
+        data = data.without(unread)
+        print(data)
     for error in unread.values():
         info(f"left out: {error}")
-    return rest
+    return data

@@ -1,4 +1,8 @@
-"""Where images are read, decoded and passed through VGG16: on this machine or on a Ray cluster."""
+"""Where images are read, decoded and passed through VGG16: on this machine or on a Ray cluster.
+
+`inspect_files` of an engine works as `data.dataset.inspect_files`, `extract` as
+`model.features.extract`, and `predict_files` as `model.predictor.Predictor.predict_files`.
+"""
 
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
@@ -29,7 +33,6 @@ class LocalEngine:
         angles: np.ndarray,
         cached: "CachedFeatures | None" = None,
     ) -> "Features":
-        """See `model.features.extract`."""
         from covidxray.model.features import extract  # imports Keras
 
         parts = network.backbone, network.recipe, network.segmenter
@@ -38,7 +41,6 @@ class LocalEngine:
     def predict_files(
         self, predictor: "Predictor", paths: Sequence[Path], with_statistics: bool = False
     ) -> "Iterator[Prediction | InputError]":
-        """See `model.predictor.Predictor.predict_files`."""
         return predictor.predict_files(paths, with_statistics)
 
 
@@ -48,12 +50,10 @@ def open_engine(
     """The engine that the command line asks for, "local" or "ray"; both give the same results.
 
     Args:
-        ray_address: of a running cluster, "auto", or None to start Ray on this machine.
+        ray_address, features: see `RayEngine`.
         places: files and folders that will be read.
-        features: folder in which the Ray engine keeps features.
 
-    Raises:
-        InputError: Ray is not installed or does not answer, or an option or a place needs Ray.
+    Raises InputError if Ray is not installed or does not answer, or an option or place needs Ray.
     """
     if name == "ray":
         from covidxray.cluster.ray_engine import RayEngine  # optional, and slow to import
