@@ -58,7 +58,6 @@ def make_parser(description: str | None) -> argparse.ArgumentParser:
     add("--sensitivity", type=fraction, help=target)
     add("--fit-all", action="store_true", help="switch for training the saved model on all images")
     add("--seed", default=42, type=number(int, 0), help="seed of all random numbers")
-    cli.add_cache_options(parser)
     cli.add_engine_options(parser)
     features = "with --engine ray: folder that keeps features, so that an interrupted run goes on"
     add("--features", type=Path, metavar="DIR", help=features)

@@ -116,7 +116,7 @@ def test_size_changes_resolution_and_no_shape(seed):
 
 def test_a_patient_is_known_again_in_another_picture():
     rng = np.random.default_rng(0)
-    patients = [Anatomy.draw(rng) for _ in range(12)]
+    patients = [Anatomy(rng) for _ in range(12)]
     first, second = ([draw_phantom(rng, anatomy) for anatomy in patients] for _ in range(2))
     lungs = [[boxed(phantom.lungs) for phantom in visit] for visit in (first, second)]
     same = [overlap(a, b) for a, b in zip(*lungs, strict=True)]

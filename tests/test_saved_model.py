@@ -70,7 +70,7 @@ def folder(tmp_path_factory):
     for name, severity, tint, images in CLASSES:
         rows = []
         for patient, n in enumerate(images):
-            anatomy = Anatomy.draw(rng)
+            anatomy = Anatomy(rng)
             for i in range(n):
                 shortcut = "border" if name == "covid" else None
                 drawn = draw_phantom(

@@ -109,7 +109,7 @@ def draw_phantom(
     """
     if not (0 <= severity <= 1 and size >= 64):
         raise ValueError(f"severity must lie in [0, 1], size be 64 or more: {severity}, {size}")
-    anatomy = anatomy or Anatomy.draw(rng)
+    anatomy = anatomy or Anatomy(rng)
     pen = Pen(rng)
     height = anatomy.height * rng.uniform(0.9, 1.04)  # how deep the breath is
     outlines = [anatomy.lung_outline(side, height * rng.uniform(0.98, 1.02)) for side in SIDES]
@@ -157,7 +157,7 @@ def draw_class(
     drawn = []
     for patient, visit in visits[:n]:
         if visit == 0:
-            anatomy = Anatomy.draw(rng)
+            anatomy = Anatomy(rng)
         severity = rng.uniform(*DEMO_SEVERITY) if diseased else 0.0
         phantom = draw_phantom(rng, anatomy, size=size, severity=severity)
         row = ManifestRow(

@@ -1,8 +1,4 @@
-"""Where images are read, decoded and passed through VGG16: on this machine or on a Ray cluster.
-
-`inspect_files` of an engine works as `data.dataset.inspect_files`, `extract` as
-`model.features.extract`, and `predict_files` as `model.predictor.Predictor.predict_files`.
-"""
+"""Where images are read, decoded and passed through VGG16: on this machine or on a Ray cluster."""
 
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
@@ -22,7 +18,10 @@ if TYPE_CHECKING:
 
 
 class LocalEngine:
-    """This process: images are decoded in threads while the network computes."""
+    """This process: images are decoded in threads while the network computes.
+
+    See `dataset.inspect_files`, `features.extract` and `Predictor.predict_files`.
+    """
 
     inspect_files = staticmethod(inspect_files)
 
@@ -49,11 +48,8 @@ def open_engine(
 ) -> "LocalEngine | RayEngine":
     """The engine that the command line asks for, "local" or "ray"; both give the same results.
 
-    Args:
-        ray_address, features: see `RayEngine`.
-        places: files and folders that will be read.
-
-    Raises InputError if Ray is not installed or does not answer, or an option or place needs Ray.
+    `places` are the files and folders that will be read; for the others, see `RayEngine`. Raises
+    InputError if Ray is not installed or does not answer, or an option or a place needs Ray.
     """
     if name == "ray":
         from covidxray.cluster.ray_engine import RayEngine  # optional, and slow to import
