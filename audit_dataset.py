@@ -4,16 +4,11 @@ import argparse
 import secrets
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from covidxray import DISCLAIMER, cli
 from covidxray.errors import InputError
 from covidxray.files import atomic_write, check_outputs
 from covidxray.process import info, run_script
-
-if TYPE_CHECKING:
-    from covidxray.data.dataset import Dataset
-    from covidxray.data.image_statistics import ImageStatistics
 
 SHORTCUT = 3  # exit code
 
@@ -35,15 +30,23 @@ def main() -> None:
     check_outputs(args.json)
 
     import numpy as np
+    from tqdm import tqdm
 
     from covidxray.audit.audit import run_audit
     from covidxray.data.dataset import load_dataset
+    from covidxray.data.image_statistics import read_with_statistics
+    from covidxray.data.prefetch import attempt, ordered_map
     from covidxray.report import results, text
 
     data = load_dataset(args.dataset, secrets.token_bytes(16))
     positive = data.index(args.positive)
     cli.show_dataset(data)
-    data, image_statistics = measure_images(data)
+    measured = ordered_map(attempt(lambda path: read_with_statistics(path)[1]), data.paths)
+    found = list(tqdm(measured, desc="reading", unit="image", total=len(data)))
+    unread = {i: error for i, error in enumerate(found) if isinstance(error, InputError)}
+    image_statistics = [measured for measured in found if not isinstance(measured, InputError)]
+    data = cli.leave_out_unread(data, unread)
+
     info("fitting baselines...")
     audit = run_audit(data, image_statistics, positive, np.random.default_rng(args.seed))
     print(f"\n{text.format_audit(audit)}")
@@ -55,20 +58,6 @@ def main() -> None:
     print(f"\n{DISCLAIMER}")
     if audit.alarm and args.fail_on_shortcut:
         sys.exit(SHORTCUT)
-
-
-def measure_images(data: "Dataset") -> "tuple[Dataset, list[ImageStatistics]]":
-    """The data set without images that cannot be read, and the statistics of the others."""
-    from tqdm import tqdm
-
-    from covidxray.data.image_statistics import read_with_statistics
-    from covidxray.data.prefetch import attempt, ordered_map
-
-    measured = ordered_map(attempt(lambda path: read_with_statistics(path)[1]), data.paths)
-    found = list(tqdm(measured, desc="reading", unit="image", total=len(data)))
-    unread = {i: error for i, error in enumerate(found) if isinstance(error, InputError)}
-    image_statistics = [measured for measured in found if not isinstance(measured, InputError)]
-    return cli.leave_out_unread(data, unread), image_statistics
 
 
 if __name__ == "__main__":

@@ -27,7 +27,6 @@ def make_parser() -> argparse.ArgumentParser:
     add("--report", type=Path, metavar="FILE", help="HTML report to write, in one file")
     seed = cli.number(int, at_least=0)
     add("--seed", default=42, type=seed, help="seed of the resampled intervals and of the audit")
-    cli.add_cache_options(parser)
     cli.add_engine_options(parser)
     return parser
 

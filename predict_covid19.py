@@ -27,7 +27,6 @@ def make_parser() -> argparse.ArgumentParser:
     add("--json", type=Path, metavar="FILE", help="JSON file to write, with the same rows")
     explain = "folder for heat maps (Grad-CAM) that show what speaks for the predicted class"
     add("--explain", type=Path, metavar="DIR", help=explain)
-    cli.add_cache_options(parser)
     cli.add_engine_options(parser)
     return parser
 

@@ -56,12 +56,9 @@ def any_path(text: str) -> Path:
 
         path: Any = UPath(text)  # no subclass of Path, but used as one
         path.exists()  # loads the package for this kind of storage
-    except ImportError as error:
-        raise argparse.ArgumentTypeError(
-            f"{text}: {error}; pip install -r requirements-cluster.txt and the package it names"
-        ) from error
     except Exception as error:  # every kind of storage raises errors of its own
-        raise argparse.ArgumentTypeError(f"{text}: cannot be read ({error})") from error
+        reason = "cannot be read; if a package is missing, install it and requirements-cluster.txt"
+        raise argparse.ArgumentTypeError(f"{text}: {reason} ({error})") from error
     return path
 
 
@@ -82,20 +79,16 @@ def class_folder(text: str) -> tuple[str, Path]:
 
 
 def add_engine_options(parser: argparse.ArgumentParser) -> None:
-    """Add --engine and --ray-address; see `pipeline.engines.open_engine`."""
-    engine = "where VGG16 runs: on this machine, or on a Ray cluster (docs/scale.md)"
-    parser.add_argument("--engine", default="local", choices=("local", "ray"), help=engine)
-    address = "address of a running Ray cluster, or auto; without it, Ray starts on this machine"
-    parser.add_argument("--ray-address", metavar="ADDR", help=address)
-
-
-def add_cache_options(parser: argparse.ArgumentParser) -> None:
-    """Add --cache and --no-cache; the namespace's `cache` is None with the latter."""
+    """Add options of `engines.open_engine` and the cache; `cache` is None with --no-cache."""
     add, folder = parser.add_argument, cache_folder() / "features"
     cache = "folder that keeps features (at most 2 GB) for later runs; not used with --engine ray"
     add("--cache", default=folder, type=Path, metavar="DIR", help=cache)
     off = "switch for computing all features anew and keeping none"
     add("--no-cache", dest="cache", action="store_const", default=argparse.SUPPRESS, help=off)
+    engine = "where VGG16 runs: on this machine, or on a Ray cluster (docs/scale.md)"
+    add("--engine", default="local", choices=("local", "ray"), help=engine)
+    address = "address of a running Ray cluster, or auto; without it, Ray starts on this machine"
+    add("--ray-address", metavar="ADDR", help=address)
 
 
 def show_dataset(data: "Dataset") -> None:
@@ -110,13 +103,11 @@ def show_dataset(data: "Dataset") -> None:
 def leave_out_unread(data: "Dataset", unread: Mapping[int, InputError]) -> "Dataset":
     """The data set without the images, by index, that could not be read; its new line is printed.
 
-    Raises:
-        InputError: not one image could be read.
+    Raises InputError if not one image could be read.
     """
-    if not unread:
-        return data
-    rest = data.without(unread)
-    print(rest)
+    if unread:
+        data = data.without(unread)
+        print(data)
     for error in unread.values():
         info(f"left out: {error}")
-    return rest
+    return data

@@ -35,11 +35,8 @@ def is_remote(path: Path) -> bool:
 def atomic_write(path: Path) -> Iterator[Path]:
     """Yield a temporary path next to `path`; rename it to `path` once the block has ended well.
 
-    The temporary path keeps the suffix, because writers choose their format by it.
-
-    Raises:
-        InputError: `path` is a folder, a device or a pipe, or its folder does not exist, cannot be
-            written to or is on a full disk.
+    The temporary path keeps the suffix, because writers choose their format by it. Raises
+    InputError if `path` cannot be written (`check_writable`) or the disk is full.
     """
     with atomic_writes() as output, output(path) as temporary:
         yield temporary
@@ -56,7 +53,7 @@ def atomic_writes() -> Iterator[Callable[[Path], AbstractContextManager[Path]]]:
 
     @contextmanager
     def output(path: Path) -> Iterator[Path]:
-        _check_place(path)
+        check_writable(path)
         temporary[path] = temporary_path(path)
         _unfinished.add(temporary[path])
         with _naming_in_errors(path):
@@ -86,10 +83,8 @@ def _naming_in_errors(path: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        raise InputError(
-            f"{path}: cannot be written ({error.strerror or error}); "
-            "make room there or choose another place"
-        ) from error
+        reason = f"cannot be written ({error.strerror or error})"
+        raise InputError(f"{path}: {reason}; make room there or choose another place") from error
 
 
 def temporary_path(path: Path) -> Path:
@@ -100,13 +95,8 @@ def temporary_path(path: Path) -> Path:
 def check_outputs(*paths: Path | None, needed: Iterable[Path] = ()) -> None:
     """Check before the work begins that outputs can be written and replace nothing that is needed.
 
-    Args:
-        paths: output files; None for one that is not wanted.
-        needed: files that the run reads.
-
-    Raises:
-        InputError: one of them cannot be written (`check_writable`), two are one file, or one is
-            a file that the run reads.
+    Raises InputError if one of the `paths` cannot be written (`check_writable`), two are one file,
+    or one is among the files `needed` by the run. A path is None if that output is not wanted.
     """
     taken = {os.path.realpath(str(path)) for path in needed}
     for path in filter(None, paths):
@@ -117,22 +107,18 @@ def check_outputs(*paths: Path | None, needed: Iterable[Path] = ()) -> None:
 
 
 def check_writable(path: Path) -> None:
-    """Check that an output file can be written, by writing a temporary file next to it.
+    """Check that an output file can be written, by creating a temporary file next to it.
 
-    Raises:
-        InputError: as `atomic_write` does.
+    Raises InputError if `path` is a folder, a device or a pipe, or if its folder does not exist or
+    takes no new file.
     """
     with _naming_in_errors(path):
-        _check_place(path)
+        if os.path.isdir(path):
+            raise InputError(f"{path}: is a folder; give the name of a file")
+        if os.path.exists(path) and not os.path.isfile(path):  # a rename would replace the device
+            raise InputError(f"{path}: is a device or a pipe; give the name of a file")
+        if not os.path.isdir(path.parent):
+            raise InputError(f"{path.parent}: no such folder for {path.name}; make it first")
         trial = temporary_path(path)
         trial.touch()
         trial.unlink()
-
-
-def _check_place(path: Path) -> None:
-    if os.path.isdir(path):
-        raise InputError(f"{path}: is a folder; give the name of a file")
-    if os.path.exists(path) and not os.path.isfile(path):  # a rename would replace the device
-        raise InputError(f"{path}: is a device or a pipe; give the name of a file")
-    if not os.path.isdir(path.parent):
-        raise InputError(f"{path.parent}: no such folder for {path.name}; make it first")

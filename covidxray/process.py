@@ -15,8 +15,6 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from types import ModuleType
-from typing import cast
 
 from covidxray.errors import InputError, printable
 from covidxray.files import remove_unfinished
@@ -54,7 +52,8 @@ def quiet_backend() -> Iterator[None]:
     gc.disable()
     absent = [name for name in UNUSED if name not in sys.modules]
     try:
-        sys.modules.update(dict.fromkeys(absent, cast(ModuleType, None)))  # None: not importable
+        for name in absent:
+            sys.modules[name] = None  # type: ignore[assignment]  # importing it raises ImportError
         import keras  # noqa: F401
 
         for name in absent:

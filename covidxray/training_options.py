@@ -18,30 +18,15 @@ PLOTS = (".png", ".pdf", ".svg", ".jpg")
 def make_parser(description: str | None) -> argparse.ArgumentParser:
     """The parser of train_covid19.py; each option has the name of a `TrainConfig` field."""
     parser = cli.make_parser(description)
-    _add_files(parser)
-    _add_model(parser)
-    _add_evaluation(parser)
-    cli.add_cache_options(parser)
-    cli.add_engine_options(parser)
-    features = "with --engine ray: folder that keeps features, so that an interrupted run goes on"
-    parser.add_argument("--features", type=Path, metavar="DIR", help=features)
-    return parser
-
-
-def _add_files(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
     add("-d", "--dataset", required=True, type=cli.existing_folder, help="folder of class folders")
     more = "folder of more images of a class, such as normals of your own; may be repeated"
-    pair = "CLASS=DIR"
-    add("--add", action="append", default=[], type=cli.class_folder, metavar=pair, help=more)
+    pair = cli.class_folder
+    add("--add", action="append", default=[], type=pair, metavar="CLASS=DIR", help=more)
     add("-p", "--plot", default="plot.png", type=Path, help="training curves to write")
     add("-m", "--model", default="covid19.keras", type=Path, help="model file to write")
     add("--metrics", default="metrics.json", type=Path, help="JSON file to write, with all numbers")
     add("--report", type=Path, help="HTML report to write; without it, none is written")
-
-
-def _add_model(parser: argparse.ArgumentParser) -> None:
-    add = parser.add_argument
     add("--positive", default="covid", metavar="CLASS", help="class that sensitivity refers to")
     weights = "ImageNet weights of VGG16: torchvision, keras, or a file"
     add("--weights", default="torchvision", help=weights)
@@ -64,10 +49,6 @@ def _add_model(parser: argparse.ArgumentParser) -> None:
     add("--dropout", type=number(float, 0, below=1), help=dropout)
     formats = ("auto", "float32", "bfloat16")
     add("--precision", default="auto", choices=formats, help="number format of VGG16 in training")
-
-
-def _add_evaluation(parser: argparse.ArgumentParser) -> None:
-    add = parser.add_argument
     fraction = number(float, 0, below=1, above=True)
     add("--test-size", default=0.2, type=fraction, help="fraction of each class that is held out")
     add("--folds", default=5, type=number(int, 2), help="number of folds of the cross-validation")
@@ -77,24 +58,22 @@ def _add_evaluation(parser: argparse.ArgumentParser) -> None:
     add("--sensitivity", type=fraction, help=target)
     add("--fit-all", action="store_true", help="switch for training the saved model on all images")
     add("--seed", default=42, type=number(int, 0), help="seed of all random numbers")
+    cli.add_engine_options(parser)
+    features = "with --engine ray: folder that keeps features, so that an interrupted run goes on"
+    add("--features", type=Path, metavar="DIR", help=features)
+    return parser
 
 
 def read_config(arguments: argparse.Namespace) -> "TrainConfig":
-    """The parsed command line as a `TrainConfig`.
-
-    Raises:
-        InputError: an output cannot be written, or options do not fit together.
-    """
-    values = vars(arguments)
+    """The parsed command line; InputError if options do not fit, or outputs cannot be written."""
     from covidxray.pipeline.runs import TrainConfig  # NumPy and SciPy are slow to import for --help
 
-    config = TrainConfig(**{**values, "add": tuple(values["add"])})
+    config = TrainConfig(**{**vars(arguments), "add": tuple(arguments.add)})
     if config.model.suffix != ".keras":
         raise InputError(f"--model {config.model}: file name must end in .keras; rename it")
     if config.plot.suffix.lower() not in PLOTS:
-        raise InputError(
-            f"--plot {config.plot}: file name must end in {' or '.join(PLOTS)}; rename it"
-        )
+        endings = " or ".join(PLOTS)
+        raise InputError(f"--plot {config.plot}: file name must end in {endings}; rename it")
     if config.sensitivity and config.repeats == 0:
         raise InputError("--sensitivity: needs the cross-validation; leave out --repeats 0")
     check_outputs(*config.outputs, needed=[Path(config.weights)])

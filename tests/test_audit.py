@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 from conftest import ROOT
 from PIL import Image
+from planted import draw_phantom, encode_jpeg
 from sklearn.linear_model import LogisticRegression
 
 from covidxray.audit import audit as audit_module
@@ -20,7 +21,6 @@ from covidxray.data.class_folder import fill_folder
 from covidxray.data.dataset import load_dataset
 from covidxray.data.image_statistics import read_with_statistics
 from covidxray.data.manifest import ManifestRow
-from covidxray.demo.phantom import draw_phantom, encode_jpeg
 from covidxray.errors import InputError
 from covidxray.report.results import audit_results
 from covidxray.report.text import audit_advice, audit_verdict, format_audit

@@ -32,7 +32,10 @@ upath = pytest.importorskip("upath", reason="Ray is not installed")
 absent = find_spec("ray") is None  # Ray reads its token when it is imported, so only later
 pytestmark = [pytest.mark.long, pytest.mark.skipif(absent, reason="Ray is not installed")]
 SALT = bytes(16)
-CHUNK = 16  # the local engine's batch, so that features are equal to the last bit
+
+
+class Engine(RayEngine):
+    chunk = 16  # the local engine's batch, so that features are equal to the last bit
 
 
 def free_port():
@@ -108,7 +111,7 @@ def engine(nodes):
     """An engine on the cluster, once both nodes are ready; it keeps no features."""
     import ray
 
-    engine = RayEngine(nodes[0], chunk=CHUNK)
+    engine = Engine(nodes[0])
     wait_until(lambda: ray.cluster_resources().get("CPU") == 2)
     yield engine
     ray.shutdown()
@@ -195,7 +198,7 @@ def test_an_image_that_cannot_be_read_is_named_and_the_others_are_used(
 
 def test_augmented_features_that_were_kept_are_read_again(engine, nodes, network, tmp_path):
     data = load_dataset(ROOT / "dataset", SALT)
-    kept = RayEngine(nodes[0], tmp_path / "features", CHUNK)
+    kept = Engine(nodes[0], tmp_path / "features")
     features = extract(kept, network, data, augmentations=3)
     local = extract(LocalEngine(), network, data, augmentations=3)
     for region, expected in local.regions.items():
@@ -224,7 +227,7 @@ def test_a_node_is_lost_half_way_and_the_features_are_the_same(
 
     killer = Thread(target=kill_at_work)
     killer.start()
-    kept = RayEngine(nodes[0], folder, CHUNK)
+    kept = Engine(nodes[0], folder)
     features = extract(kept, network, data)
     killer.join()
     assert nodes[1][1].poll() == -signal.SIGKILL

@@ -128,7 +128,7 @@ def grey(path, values, *, dtype=np.uint16, **options):
 def drawing():
     """A phantom from black to white, uint8 (224, 224)."""
     rng = np.random.default_rng(0)
-    image = draw_phantom(rng, Anatomy.draw(rng), size=224).image
+    image = draw_phantom(rng, Anatomy(rng), size=224).image
     return scale_to_uint8(image, image.min(), image.max())
 
 

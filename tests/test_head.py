@@ -10,6 +10,7 @@ from PIL import Image
 from sklearn.linear_model import LogisticRegression
 
 from covidxray.data.images import read_image, save_png
+from covidxray.demo.phantom import draw_class
 from covidxray.evaluation.metrics import score_repeats
 from covidxray.evaluation.splits import repeated_folds
 from covidxray.model.features import draw_angles, extract, rotate
@@ -24,7 +25,6 @@ from covidxray.model.lungs import load_segmenter
 from covidxray.model.model_file import build_model
 from covidxray.model.vgg16 import FEATURES, RECIPES, Recipe, build_backbone, native_bfloat16
 from covidxray.model.weights import load_weights
-from make_demo_dataset import draw_class
 
 PLAIN = HeadOptions(units=8, dropout=0.0, epochs=10, learning_rate=0.01)
 LINEAR = HeadOptions(units=0, dropout=0.0, l2=0.1, epochs=10, learning_rate=0.01)

@@ -15,13 +15,14 @@ from types import SimpleNamespace
 import keras
 import numpy as np
 import pytest
+from planted import draw_phantom
 from sklearn.metrics import confusion_matrix, roc_auc_score
 
 from covidxray.data.class_folder import fill_folder
 from covidxray.data.dataset import load_dataset
 from covidxray.data.images import save_png
 from covidxray.data.manifest import ManifestRow
-from covidxray.demo.phantom import Anatomy, draw_phantom
+from covidxray.demo.phantom import Anatomy
 from covidxray.model.cache import Cache
 from covidxray.model.features import extract
 from covidxray.model.heads import HeadOptions, fit_heads
@@ -70,7 +71,7 @@ def folder(tmp_path_factory):
     for name, severity, tint, images in CLASSES:
         rows = []
         for patient, n in enumerate(images):
-            anatomy = Anatomy.draw(rng)
+            anatomy = Anatomy(rng)
             for i in range(n):
                 shortcut = "border" if name == "covid" else None
                 drawn = draw_phantom(

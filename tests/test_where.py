@@ -5,11 +5,11 @@ from dataclasses import replace
 import numpy as np
 import pytest
 from example_runs import CONFIG
+from planted import draw_phantom, encode_jpeg
 
 from covidxray.data.class_folder import fill_folder
 from covidxray.data.dataset import load_dataset
 from covidxray.data.manifest import ManifestRow
-from covidxray.demo.phantom import draw_phantom, encode_jpeg
 from covidxray.evaluation import intervals
 from covidxray.evaluation.regions import compare_regions
 from covidxray.report.text import audit_verdict, describe_regions, format_regions

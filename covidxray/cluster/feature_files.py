@@ -24,10 +24,8 @@ class FeatureFiles:
 
     A row has the `index` of an image in the data set, the facts of its `file` as JSON, and the
     other arrays of `ImageFeatures` and `ImageStatistics` as Arrow tensors of a fixed shape.
-
-    Args:
-        folder: is created if it does not exist.
-        network, data, angles: what the features depend on.
+    Features depend on the `network`, the `data` and the `angles`. The `folder` is created if it
+    does not exist.
     """
 
     def __init__(self, folder: Path, network: Network, data: Dataset, angles: np.ndarray):
@@ -40,8 +38,7 @@ class FeatureFiles:
     def read(self) -> dict[int, ImageFeatures]:
         """The features in all files, by the index of the image.
 
-        Raises:
-            InputError: a file is damaged, or has features of other images or options.
+        Raises InputError if a file is damaged, or has features of other images or options.
         """
         found: dict[int, ImageFeatures] = {}
         for path in sorted(self._folder.glob("[!.]*.parquet")):  # hidden: another run writes it
@@ -74,11 +71,11 @@ def _table(images: Mapping[int, ImageFeatures]) -> pyarrow.Table:
 
 def _images(table: pyarrow.Table) -> dict[int, ImageFeatures]:
     """The reverse of `_table`."""
-    columns = [table[name].to_pylist() for name in ("index", "file")]
-    columns += [table[name].combine_chunks().to_numpy_ndarray() for name in TENSORS]
+    tensors = {name: table[name].combine_chunks().to_numpy_ndarray() for name in TENSORS}
     images = {}
-    rows = zip(*columns, strict=True)
-    for index, file, regions, lungs, thumbnail, frame, histogram, hashes in rows:
-        statistics = ImageStatistics(thumbnail, frame, histogram, json.loads(file), hashes)
+    for row, index in enumerate(table["index"].to_pylist()):
+        values = {name: tensor[row] for name, tensor in tensors.items()}
+        regions, lungs = values.pop("regions"), values.pop("lungs")
+        statistics = ImageStatistics(file=json.loads(table["file"][row].as_py()), **values)
         images[index] = ImageFeatures(regions, lungs, statistics)
     return images

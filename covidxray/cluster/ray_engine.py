@@ -27,29 +27,28 @@ if TYPE_CHECKING:
     from covidxray.model.network import Network
     from covidxray.model.predictor import Prediction, Predictor
 
-CHUNK = 64  # images: four batches, so that an actor decodes one batch while it computes another
 CPUS = 8  # the most that an actor uses; VGG16 is hardly faster with more
 READERS = 16  # threads of an actor that read files, because object storage answers slowly
 Work = Callable[[Sequence[Any]], Iterable[Any]]  # the items of a chunk -> a result for each item
 
 
 class RayEngine:
-    """An engine (`pipeline.engines.Engine`) that works on a Ray cluster.
+    """An engine (`pipeline.engines`) that works on a Ray cluster.
 
     Args:
         ray_address: of a running cluster, "auto" for the one that this machine belongs to, or None
             to start Ray on this machine until the program ends.
         features_folder: keeps features as Parquet files; those that it has are not computed again.
-        chunk: number of images that an actor returns at a time, and of those in a Parquet file.
 
-    Raises:
-        InputError: Ray is not installed or does not answer.
+    Raises InputError if Ray is not installed or does not answer.
     """
 
-    def __init__(
-        self, ray_address: str | None, features_folder: Path | None = None, chunk: int = CHUNK
-    ):
-        self._folder, self._chunk = features_folder, chunk
+    # Images that an actor returns at a time, and of a Parquet file: four batches, so that an actor
+    # decodes one batch while it computes another.
+    chunk = 64
+
+    def __init__(self, ray_address: str | None, features_folder: Path | None = None):
+        self._folder = features_folder
         os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")  # Ray writes log files as well
         try:
             import ray.data
@@ -71,13 +70,12 @@ class RayEngine:
     def inspect_files(
         self, paths: Sequence[Path], listed: Sequence[bool], salt: bytes
     ) -> Iterator[ManifestRow | InputError]:
-        """See `data.dataset.inspect_files`."""
         return self._map(_prepare_inspection, (salt,), list(zip(paths, listed, strict=True)))
 
     def extract(
         self, network: "Network", data: Dataset, angles: np.ndarray, cached: object = None
     ) -> "Features":
-        """See `model.features.extract`; the folder of features takes the place of `cached`."""
+        """`features.extract`, but the folder of features takes the place of `cached`."""
         from covidxray.cluster.feature_files import FeatureFiles
         from covidxray.model.features import Features, ImageFeatures
 
@@ -88,7 +86,7 @@ class RayEngine:
         items = [(data.paths[i], angles[i]) for i in missing]
         results = self._map(_prepare_extraction, parts, items)
         bar = tqdm(results, "VGG16 on Ray", total=len(data), initial=len(found), unit="image")
-        for computed in batched(zip(missing, bar, strict=True), self._chunk):
+        for computed in batched(zip(missing, bar, strict=True), self.chunk):
             if files:
                 files.write({i: x for i, x in computed if isinstance(x, ImageFeatures)})
             found.update(computed)
@@ -97,7 +95,6 @@ class RayEngine:
     def predict_files(
         self, predictor: "Predictor", paths: Sequence[Path], with_statistics: bool = False
     ) -> "Iterator[Prediction | InputError]":
-        """See `model.predictor.Predictor.predict_files`."""
         model = predictor.path.read_bytes()  # the nodes may not have the file
         return self._map(_prepare_prediction, (model, with_statistics), paths)
 
@@ -112,13 +109,12 @@ class RayEngine:
         context = ray.data.DataContext.get_current()
         context.execution_options.preserve_order = True
         context.enable_progress_bars = False
-        rows = [{"chunk": pickle.dumps(chunk)} for chunk in batched(items, self._chunk)]
+        rows = [{"chunk": pickle.dumps(chunk)} for chunk in batched(items, self.chunk)]
         nodes = [int(node["Resources"].get("CPU", 0)) for node in ray.nodes() if node["Alive"]]
         cpus = min([CPUS, *filter(None, nodes)])
         actors = min(len(rows), max(1, sum(n // cpus for n in nodes)))
-        chunks = ray.data.from_items(rows, override_num_blocks=len(rows)).map_batches(
-            _Actor,
-            batch_size=1,
+        chunks = ray.data.from_items(rows, override_num_blocks=len(rows)).map(
+            _Actor,  # type: ignore[arg-type]  # a class whose instances are called
             fn_constructor_args=(prepare, arguments),
             num_cpus=cpus,
             compute=ray.data.ActorPoolStrategy(min_size=1, max_size=actors, initial_size=actors),
@@ -135,9 +131,8 @@ class _Actor:
         os.environ.setdefault("TF_NUM_INTRAOP_THREADS", os.environ.get("OMP_NUM_THREADS", "0"))
         self._work = prepare(*arguments)
 
-    def __call__(self, batch: dict[str, np.ndarray]) -> dict[str, Any]:
-        results = self._work(pickle.loads(batch["chunk"][0]))
-        return {"results": [pickle.dumps(list(results))]}
+    def __call__(self, row: dict[str, bytes]) -> dict[str, bytes]:
+        return {"results": pickle.dumps(list(self._work(pickle.loads(row["chunk"]))))}
 
 
 def _prepare_inspection(salt: bytes) -> Work:

@@ -1,7 +1,6 @@
 """The shapes in a frontal chest radiograph, and how they differ between patients."""
 
 from collections.abc import Iterable
-from dataclasses import dataclass
 
 import cv2
 import numpy as np
@@ -22,11 +21,6 @@ MEDIAL = {RIGHT: [(0.21, 0.92), (0.26, 0.81), (0.25, 0.69), (0.18, 0.54), (0.17,
                   (0.16, 0.22)],
           LEFT: [(0.60, 0.93), (0.58, 0.86), (0.52, 0.74), (0.38, 0.61), (0.25, 0.51),
                  (0.20, 0.42), (0.25, 0.34), (0.24, 0.27), (0.16, 0.20)]}
-RANGES = {  # of each field of `Anatomy`
-    "width": (0.32, 0.39), "height": (0.54, 0.66), "heart": (0.85, 1.2), "dome": (0.0, 0.05),
-    "shoulders": (0.42, 0.56), "wall": (0.04, 0.12), "density": (0.18, 0.42), "ribs": (9, 12),
-    "rib_drop": (0.22, 0.36), "bone": (0.09, 0.17), "seed": (0, 2**32),
-}
 # fmt: on
 
 
@@ -87,29 +81,25 @@ class Pen:
         self.stroke(layer, curves, 0.6 * width, 165)
 
 
-@dataclass(frozen=True)
 class Anatomy:
-    """What a patient's images have in common. Lengths are in heights of the image.
+    """What the images of a patient, who is drawn at random, have in common.
 
-    The methods take the height of the lungs as well, which depends on the depth of the breath.
+    Lengths are in heights of the image. The methods take the height of the lungs as well, which
+    depends on the depth of the breath.
     """
 
-    width: float  # of half the chest, inside the ribs
-    height: float  # of the lungs, from apex to costophrenic angle
-    heart: float  # factor on the distance of the heart's borders from the midline
-    dome: float  # height of the right diaphragm above the left one, in lung heights
-    shoulders: float  # distance from the midline
-    wall: float  # thickness of the soft tissue outside the lungs
-    density: float  # attenuation of healthy lung
-    ribs: float  # number of pairs in the image, rounded down
-    rib_drop: float  # from the back of a rib to its front, in lung heights
-    bone: float  # attenuation of a rib
-    seed: float  # of the vessels, rounded down
-
-    @classmethod
-    def draw(cls, rng: np.random.Generator) -> "Anatomy":
-        """Draw a patient at random, uniformly from `RANGES`."""
-        return cls(**{name: rng.uniform(*limits) for name, limits in RANGES.items()})
+    def __init__(self, rng: np.random.Generator) -> None:
+        self.width = rng.uniform(0.32, 0.39)  # of half the chest, inside the ribs
+        self.height = rng.uniform(0.54, 0.66)  # of the lungs, from apex to costophrenic angle
+        self.heart = rng.uniform(0.85, 1.2)  # factor on its borders' distance from the midline
+        self.dome = rng.uniform(0.0, 0.05)  # of the right diaphragm over the left, in lung heights
+        self.shoulders = rng.uniform(0.42, 0.56)  # distance from the midline
+        self.wall = rng.uniform(0.04, 0.12)  # thickness of the soft tissue outside the lungs
+        self.density = rng.uniform(0.18, 0.42)  # attenuation of healthy lung
+        self.ribs = int(rng.uniform(9, 12))  # number of pairs in the image
+        self.rib_drop = rng.uniform(0.22, 0.36)  # from its back to its front, in lung heights
+        self.bone = rng.uniform(0.09, 0.17)  # attenuation of a rib
+        self.seed = int(rng.uniform(0, 2**32))  # of the vessels
 
     def lung_outline(self, side: int, height: float) -> np.ndarray:
         """The border of one lung, (M, 2). A deep breath lowers its base and narrows the heart."""
@@ -124,9 +114,8 @@ class Anatomy:
     def draw_bones(self, pen: Pen, height: float) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Layers of the back halves of the ribs; their front halves; spine, clavicles and arms."""
         back, front, rest = (pen.fill([]) for _ in range(3))
-        pairs = int(self.ribs)
-        for i in range(pairs):  # a rib is a tilted hoop
-            top, drop = 0.95 * i / pairs - 0.06, self.rib_drop * (0.7 + 0.05 * i)
+        for i in range(self.ribs):  # a rib is a tilted hoop
+            top, drop = 0.95 * i / self.ribs - 0.06, self.rib_drop * (0.7 + 0.05 * i)
             reach = self.width * np.interp(top + drop / 2, *np.array(LATERAL[2:]).T[::-1]) + 0.012
             angle = np.pi * np.linspace(0.04, 0.8, 30)
             y = height * (top + drop * (1 - np.cos(angle)) / 2)
@@ -134,9 +123,8 @@ class Anatomy:
             pen.bone(back, hoop[:, :19], 0.021)
             pen.bone(front, hoop[:, 18:], 0.024)
         for top in np.arange(-0.25, 0.95, 0.053):  # vertebrae
-            right, left = both_sides(
-                curve([(0.036, top), (0.03, top + 0.022), (0.037, top + 0.044)])
-            )
+            edge = [(0.036, top), (0.03, top + 0.022), (0.037, top + 0.044)]
+            right, left = both_sides(curve(edge))
             pen.fill([[*right, *left[::-1]]], rest, 90)
         x, top = self.shoulders, 0.12 * height
         clavicle = [(0.035, top), (0.11, top - 0.025), (0.23, top - 0.08), (x - 0.05, top - 0.11)]
@@ -146,7 +134,7 @@ class Anatomy:
 
     def draw_vessels(self, pen: Pen, height: float) -> np.ndarray:
         """A layer of the pulmonary vessels: trees that fork and taper from the hila outwards."""
-        rng, side = np.random.default_rng(int(self.seed)), np.repeat(SIDES, 9)
+        rng, side = np.random.default_rng(self.seed), np.repeat(SIDES, 9)
         layer, degrees = pen.fill([]), np.tile(np.linspace(-78, 82, 9), 2)
         angle = np.deg2rad(degrees + rng.normal(0, 7, 18))
         tip = rng.normal((0.17 * self.width, 0.45 * height), 0.012, (18, 2))

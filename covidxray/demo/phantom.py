@@ -2,7 +2,7 @@
 
 Attenuations along the beam are summed (air 0, soft tissue about 1, bone on top), and the sum passes
 through the S-shaped response of film. Nothing is copied from a patient. Healthy and diseased images
-differ only in their opacities, or in a shortcut that is planted on purpose.
+differ only in their opacities.
 """
 
 from dataclasses import dataclass
@@ -10,9 +10,9 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 
+from covidxray.data.manifest import ManifestRow
 from covidxray.demo.anatomy import CANVAS, SIDES, Anatomy, Pen, both_sides, curve, ellipse
 
-SHORTCUTS = ("marker", "border", "brightness", "jpeg")
 DEMO_SEVERITY = (0.25, 0.7)  # range: hard to classify for VGG16, and harder from a thumbnail
 
 
@@ -94,32 +94,22 @@ def _overlay(rng, pen):
     return layer
 
 
-def _check(shortcut):
-    if shortcut not in (None, *SHORTCUTS):
-        raise ValueError(f"shortcut must be None or one of {', '.join(SHORTCUTS)}: {shortcut!r}")
-
-
 def draw_phantom(
     rng: np.random.Generator,
     anatomy: Anatomy | None = None,
     *,
     size: int = 256,
     severity: float = 0.0,
-    shortcut: str | None = None,
 ) -> Phantom:
     """Draw an image of a patient, who is drawn from `rng` first if `anatomy` is None.
 
-    From one state of `rng`, another `severity` (0 healthy, 1 worst), `size` (in pixels) or
-    `shortcut` changes nothing else in the image, but another size has other noise. The shortcut
-    "jpeg" is planted by `encode_jpeg`, not here.
-
-    Raises:
-        ValueError: an argument is out of range.
+    From one state of `rng`, another `severity` (0 healthy, 1 worst) or `size` (in pixels) changes
+    nothing else in the image, but another size has other noise. Raises ValueError if one of them is
+    out of range.
     """
-    _check(shortcut)
     if not (0 <= severity <= 1 and size >= 64):
         raise ValueError(f"severity must lie in [0, 1], size be 64 or more: {severity}, {size}")
-    anatomy = anatomy or Anatomy.draw(rng)
+    anatomy = anatomy or Anatomy(rng)
     pen = Pen(rng)
     height = anatomy.height * rng.uniform(0.9, 1.04)  # how deep the breath is
     outlines = [anatomy.lung_outline(side, height * rng.uniform(0.98, 1.02)) for side in SIDES]
@@ -132,31 +122,53 @@ def draw_phantom(
         air *= 1 + amount * _texture(rng, *cells)
     dose = _tissue(rng, pen, anatomy, height, lung) - air * (1 - lesion)
     dose += 0.5 / 255 * _overlay(rng, pen)
-    image = _expose(rng, dose, shortcut)
-    layers = cv2.merge([image, lung, lesion])
+    layers = cv2.merge([expose(rng, dose), lung, lesion])
     layers = cv2.resize(layers, (size, size), interpolation=cv2.INTER_AREA)
     image, lung, lesion = np.moveaxis(layers, -1, 0)
     image += rng.uniform(1, 4) * rng.standard_normal(image.shape)
     return Phantom(image.clip(0, 255).astype(np.uint8), lung > 0.5, (lung > 0.5) & (lesion > 0.08))
 
 
-def _expose(rng, attenuation, shortcut):
-    """The image of summed attenuations, from 0 to 255, with a shortcut other than "jpeg"."""
+def expose(rng, attenuation):
+    """The image of summed attenuations, from 0 to 255."""
     # Detectors sharpen to a varying degree, and every exposure has its own window.
     attenuation += rng.uniform(0, 0.6) * (attenuation - cv2.stackBlur(attenuation, (25, 25)))
-    centre = rng.uniform(0.6, 0.9) - 0.35 * (shortcut == "brightness")
+    centre = rng.uniform(0.6, 0.9)
     image = 255 / (1 + np.exp(rng.uniform(2.8, 4.5) * (centre - attenuation)))
     top, low, left, right = (CANVAS * rng.uniform(-0.1, 0.05, 4)).clip(0).astype(int)  # collimation
     image[:top], image[CANVAS - low :], image[:, :left], image[:, CANVAS - right :] = 8, 8, 8, 8
-    if shortcut == "marker":
-        cv2.circle(image, (472, 40), 24, 250, -1, cv2.LINE_AA)
-    if shortcut == "border":
-        cv2.rectangle(image, (0, 0), (CANVAS - 1, CANVAS - 1), 235, 44)
     return image
 
 
-def encode_jpeg(image: np.ndarray, *, shortcut: str | None = None) -> bytes:
-    """The content of a JPEG file of a uint8 image; of low quality if `shortcut` is "jpeg"."""
-    _check(shortcut)
-    options = cv2.IMWRITE_JPEG_QUALITY, 40 if shortcut == "jpeg" else 90
-    return cv2.imencode(".jpg", image, options)[1].tobytes()
+def encode_jpeg(image: np.ndarray, quality: int = 90) -> bytes:
+    """The content of a JPEG file of a uint8 image."""
+    return cv2.imencode(".jpg", image, (cv2.IMWRITE_JPEG_QUALITY, quality))[1].tobytes()
+
+
+def draw_class(
+    rng: np.random.Generator, n: int, size: int, *, diseased: bool
+) -> list[tuple[ManifestRow, bytes]]:
+    """Draw `n` images, `size` pixels wide: their manifest rows and the content of their JPEG files.
+
+    Every fifth patient has two images.
+    """
+    name, finding = ("covid", "COVID-19") if diseased else ("normal", "No Finding")
+    visits = [(i, visit) for i in range(n) for visit in range(2 if i % 5 == 0 else 1)]
+    drawn = []
+    for patient, visit in visits[:n]:
+        if visit == 0:
+            anatomy = Anatomy(rng)
+        severity = rng.uniform(*DEMO_SEVERITY) if diseased else 0.0
+        phantom = draw_phantom(rng, anatomy, size=size, severity=severity)
+        row = ManifestRow(
+            filename=f"drawn-{name}-{patient:02d}-{visit}.jpg",
+            source="covidxray-phantom",
+            source_id=f"{name}/{patient}/{visit}",
+            patient_id=f"{name}-{patient:02d}",
+            view="PA",
+            finding=f"{finding} (drawn)",
+            license="MIT",
+            synthetic="yes",
+        )
+        drawn.append((row, encode_jpeg(phantom.image)))
+    return drawn

@@ -18,7 +18,10 @@ if TYPE_CHECKING:
 
 
 class LocalEngine:
-    """This process: images are decoded in threads while the network computes."""
+    """This process: images are decoded in threads while the network computes.
+
+    See `dataset.inspect_files`, `features.extract` and `Predictor.predict_files`.
+    """
 
     inspect_files = staticmethod(inspect_files)
 
@@ -29,7 +32,6 @@ class LocalEngine:
         angles: np.ndarray,
         cached: "CachedFeatures | None" = None,
     ) -> "Features":
-        """See `model.features.extract`."""
         from covidxray.model.features import extract  # imports Keras
 
         parts = network.backbone, network.recipe, network.segmenter
@@ -38,7 +40,6 @@ class LocalEngine:
     def predict_files(
         self, predictor: "Predictor", paths: Sequence[Path], with_statistics: bool = False
     ) -> "Iterator[Prediction | InputError]":
-        """See `model.predictor.Predictor.predict_files`."""
         return predictor.predict_files(paths, with_statistics)
 
 
@@ -47,13 +48,8 @@ def open_engine(
 ) -> "LocalEngine | RayEngine":
     """The engine that the command line asks for, "local" or "ray"; both give the same results.
 
-    Args:
-        ray_address: of a running cluster, "auto", or None to start Ray on this machine.
-        places: files and folders that will be read.
-        features: folder in which the Ray engine keeps features.
-
-    Raises:
-        InputError: Ray is not installed or does not answer, or an option or a place needs Ray.
+    `places` are the files and folders that will be read; for the others, see `RayEngine`. Raises
+    InputError if Ray is not installed or does not answer, or an option or a place needs Ray.
     """
     if name == "ray":
         from covidxray.cluster.ray_engine import RayEngine  # optional, and slow to import
