@@ -86,7 +86,7 @@ def numbers() -> dict[str, dict[str, list[float]]]:
     found = {}
     for path, image in zip(paths, computed, strict=True):
         statistics = image.statistics
-        arrays = {"lungs": image.lungs, "inside": image.lungs > 0}
+        arrays = {"lungs": image.lungs}
         for region, features in zip(REGIONS, image.regions, strict=True):
             arrays |= {f"{region}, unchanged": features[0], f"{region}, rotated": features[1]}
         for name in ("thumbnail", "frame", "histogram"):
