@@ -15,8 +15,7 @@ import numpy as np
 from covidxray import cli, process
 from covidxray.cluster.ray_engine import RayEngine
 from covidxray.data.dataset import load_dataset
-from covidxray.model.lungs import load_segmenter
-from covidxray.model.vgg16 import RECIPES, build_backbone, resolve_precision
+from covidxray.model.network import build_network
 from covidxray.model.weights import load_weights
 from covidxray.pipeline.engines import LocalEngine
 
@@ -28,17 +27,18 @@ def main() -> None:
     parser.add_argument("--features", type=Path, help="new folder for Parquet files, to measure")
     parser.add_argument("--precision", default="auto", choices=("auto", "float32", "bfloat16"))
     args = parser.parse_args()
-    recipe, precision = RECIPES["portable"], resolve_precision(args.precision)
-    made_of = build_backbone(load_weights(), recipe, precision), recipe, load_segmenter()
+    network = build_network("portable", load_weights(), args.precision)
     cluster, found = RayEngine(args.ray_address), {}
     start = time.perf_counter()
     data = load_dataset(args.dataset, bytes(16), inspect_files=cluster.inspect_files)
-    print(f"{len(data)} images, {precision}; inspected in {time.perf_counter() - start:.1f} s")
+    print(
+        f"{len(data)} images, {network.precision}; inspected in {time.perf_counter() - start:.1f} s"
+    )
     for name, engine in (("local", LocalEngine()), ("ray", cluster)):
         for folder in (None, args.features):
             cluster._folder = folder
             start = time.perf_counter()
-            found[name] = engine.extract(*made_of, data, np.zeros((len(data), 0)))
+            found[name] = engine.extract(network, data, np.zeros((len(data), 0)))
             seconds = time.perf_counter() - start
         print(f"{name:<8}{seconds:8.1f} s{len(data) / seconds:8.2f} images/s")
     pairs = [(found["local"].regions[region], ray) for region, ray in found["ray"].regions.items()]

@@ -15,7 +15,7 @@ from pool import Pool, add_sources, draw_patients, features, read_pool, spread
 from recipes import log_odds
 from sklearn.metrics import roc_auc_score
 
-from covidxray.model.heads import fit_heads, options_for
+from covidxray.model.heads import fit_heads
 from covidxray.model.vgg16 import RECIPES
 
 ADDED = (0, 5, 10, 25, 50)
@@ -34,7 +34,7 @@ def curve(pool: Pool, views: np.ndarray, new: str, known: str, draws: int, seed:
         base = np.concatenate([draw_patients(pool, kind, n, rng) for kind, n in kinds])
         own = draw_patients(pool, new, max(ADDED), rng)
         jobs += [np.concatenate([base, own[:n]]) for n in ADDED]
-    options = options_for(RECIPES["portable"])
+    options = RECIPES["portable"].head
     heads = fit_heads(views, labels, jobs, options, np.random.default_rng(seed))
     found = {n: [] for n in ADDED}
     for fit in range(len(jobs)):

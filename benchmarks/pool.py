@@ -22,6 +22,7 @@ from covidxray.data.images import read_image
 from covidxray.data.manifest import ManifestRow
 from covidxray.model import lungs
 from covidxray.model.features import rotate
+from covidxray.model.head_network import HeadOptions
 from covidxray.model.vgg16 import RECIPES, Recipe, build_backbone, forward, resolve_precision
 from covidxray.model.weights import load_weights
 
@@ -123,7 +124,7 @@ def features(
         stored = np.load(cached)
         return {(layer, how): stored[f"{layer}/{how}"] for layer, how in _columns()}
     weights = load_weights("torchvision")
-    whole = Recipe(block=5, pooled=True, power=1, units=0, dropout=0, l2=0, learning_rate=0)
+    whole = Recipe(block=5, pooled=True, power=1, head=HeadOptions())
     backbone = build_backbone(weights, whole, resolve_precision("auto"))
     pooled = []
     for layer, how in _columns():

@@ -21,7 +21,7 @@ from covidxray.data import cohen
 from covidxray.data.image_statistics import feature_tables
 from covidxray.evaluation import splits
 from covidxray.evaluation.intervals import auc
-from covidxray.model.heads import fit_heads, options_for
+from covidxray.model.heads import fit_heads
 from covidxray.model.vgg16 import RECIPES
 
 REPEATS = 2
@@ -85,7 +85,7 @@ def score(pool: Pool, sets: list[np.ndarray], views: np.ndarray, recipe: str, se
         places = without_places(pool, chosen)
         meta.append((len(jobs), parts, places))
         jobs += [chosen[train] for _, train, _ in parts] + [chosen, *places.values()]
-    options = options_for(RECIPES[recipe])
+    options = RECIPES[recipe].head
     heads = fit_heads(views, labels, jobs, options, np.random.default_rng(seed))
     cohen_s = pool.of("covid", "control")
     inside, elsewhere, called = [], [], {kind: [] for kind in TESTS}

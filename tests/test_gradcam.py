@@ -27,7 +27,7 @@ def heat_map(model, power, features, maps, label, within=None):
 def model(request):
     """VGG16 with a random head of three classes, and the exponent of its pooling."""
     recipe, rng = RECIPES[request.param], np.random.default_rng(0)
-    widths = [FEATURES, *([recipe.units] if recipe.units else []), 3]
+    widths = [FEATURES, *([recipe.head.units] if recipe.head.units else []), 3]
     pairs = list(pairwise(widths))
     heads = Heads(
         rng.uniform(0, 1, (1, FEATURES)).astype(np.float32),
@@ -37,7 +37,7 @@ def model(request):
         {},
     )
     backbone = build_backbone(load_weights(), recipe)
-    return build_model(backbone, backbone.output, heads, recipe.dropout), recipe.power
+    return build_model(backbone, backbone.output, heads, recipe.head.dropout), recipe.power
 
 
 @pytest.fixture(scope="module")

@@ -6,6 +6,7 @@ from itertools import combinations
 import keras
 import numpy as np
 import pytest
+from conftest import ROOT
 from PIL import Image
 from sklearn.linear_model import LogisticRegression
 
@@ -19,12 +20,14 @@ from covidxray.model.heads import (
     cross_validate,
     default_batch_size,
     fit_heads,
-    options_for,
 )
 from covidxray.model.lungs import load_segmenter
 from covidxray.model.model_file import build_model
 from covidxray.model.vgg16 import FEATURES, RECIPES, Recipe, build_backbone, native_bfloat16
 from covidxray.model.weights import load_weights
+from covidxray.pipeline.runs import TrainConfig
+from covidxray.pipeline.training import head_options
+from covidxray.training_options import make_parser
 
 PLAIN = HeadOptions(units=8, dropout=0.0, epochs=10, learning_rate=0.01)
 LINEAR = HeadOptions(units=0, dropout=0.0, l2=0.1, epochs=10, learning_rate=0.01)
@@ -272,7 +275,7 @@ def coloured(tmp_path_factory):
 
 def test_a_coloured_picture_is_normalised_as_torchvision_does(weights, coloured):
     # The first block is enough to see how the picture goes in.
-    recipe = Recipe(1, pooled=False, power=1, units=0, dropout=0.0, l2=0.0, learning_rate=1.0)
+    recipe = Recipe(1, pooled=False, power=1, head=HeadOptions())
     pixels = np.stack([np.asarray(Image.open(path)) for path in coloured]).astype(np.float32)
     x = (pixels / 255 - [0.485, 0.456, 0.406]) / [0.229, 0.224, 0.225]
     for kernel, bias in zip(weights.kernels[:2], weights.biases[:2], strict=True):
@@ -354,7 +357,7 @@ def test_bfloat16_changes_one_class_in_a_hundred_at_most_and_hardly_the_auc(weig
             patients.append(row.patient_id)
     labels, groups = np.array(labels), np.unique(patients, return_inverse=True)[1]
     folds = list(repeated_folds(labels, groups, 5, 4, np.random.default_rng(0)))
-    options = options_for(RECIPES["portable"])
+    options = RECIPES["portable"].head
     called, areas = [], []
     for precision in ("float32", "bfloat16"):
         _, features = features_of(weights, "portable", precision, paths, augmentations=0)
@@ -386,14 +389,33 @@ def test_plain_keras_loads_the_saved_model_and_predicts_what_the_head_predicts(
 
 
 def test_options_that_are_not_given_are_taken_from_the_recipe():
-    portable, tutorial = RECIPES["portable"], RECIPES["tutorial"]
-    options = options_for(portable)
-    assert (options.units, options.l2) == (0, portable.l2)
-    assert options.learning_rate == portable.learning_rate
-    assert options_for(tutorial) == HeadOptions()
-    given = {"units": 16, "dropout": 0.2, "learning_rate": 0.01}
-    assert options_for(portable, **given) == HeadOptions(l2=portable.l2, **given)
-    assert options_for(tutorial, units=0, dropout=0.0) == HeadOptions(units=0, dropout=0.0)
+    parser = make_parser(None)
+
+    def options(*given):
+        arguments = vars(parser.parse_args(["--dataset", str(ROOT / "dataset"), *given]))
+        config = TrainConfig(**{**arguments, "add": ()})
+        return head_options(config)
+
+    portable = RECIPES["portable"].head
+    assert (portable.units, portable.l2 > 0) == (0, True)
+    assert options() == portable
+    assert options("--recipe", "tutorial") == HeadOptions()
+    named = (
+        "--units",
+        "16",
+        "--dropout",
+        "0.2",
+        "--lr",
+        "0.01",
+        "--epochs",
+        "3",
+        "--batch-size",
+        "4",
+    )
+    expected = HeadOptions(16, 0.2, portable.l2, epochs=3, batch_size=4, learning_rate=0.01)
+    assert options(*named) == expected
+    linear = options("--recipe", "tutorial", "--units", "0", "--dropout", "0")
+    assert linear == HeadOptions(units=0, dropout=0.0)
 
 
 def test_rotating_by_0_changes_nothing_and_pixels_of_the_edge_fill_the_corners(images):

@@ -12,7 +12,6 @@ import numpy as np
 
 from covidxray.model.arrays import StandardisedLayers
 from covidxray.model.head_network import HeadNetwork, HeadOptions
-from covidxray.model.vgg16 import Recipe
 
 
 def default_batch_size(n: int) -> int:
@@ -22,25 +21,6 @@ def default_batch_size(n: int) -> int:
     longer than VGG16 does, and each follows a few images instead of the average.
     """
     return max(8, n // 80)
-
-
-def options_for(
-    recipe: Recipe,
-    units: int | None = None,
-    dropout: float | None = None,
-    epochs: int = HeadOptions.epochs,
-    batch_size: int = HeadOptions.batch_size,
-    learning_rate: float | None = None,
-) -> HeadOptions:
-    """The head of a recipe; an option that is None is taken from the recipe."""
-    return HeadOptions(
-        units=recipe.units if units is None else units,
-        dropout=recipe.dropout if dropout is None else dropout,
-        l2=recipe.l2,
-        epochs=epochs,
-        batch_size=batch_size,
-        learning_rate=recipe.learning_rate if learning_rate is None else learning_rate,
-    )
 
 
 @dataclass(frozen=True)

@@ -10,6 +10,7 @@ import numpy as np
 
 from covidxray.data import SIZE
 from covidxray.data.prefetch import batched, ordered_map
+from covidxray.model.head_network import HeadOptions
 from covidxray.model.weights import Weights
 
 FEATURES = 512
@@ -21,28 +22,26 @@ MAPS = "maps"  # layer whose maps are pooled, in float32
 
 @dataclass(frozen=True)
 class Recipe:
-    """Which features of VGG16 are used, and which head (`HeadOptions`) is trained on them."""
+    """Which features of VGG16 are used, and which head is trained on them."""
 
     block: int  # last block that is computed, 1 to 5
     pooled: bool  # whether the max pooling of that block is computed too
     power: int  # exponent of the mean that pools the maps (`generalised_mean`)
-    units: int
-    dropout: float
-    l2: float
-    learning_rate: float
+    head: HeadOptions
 
 
 RECIPES = {
     # Of all recipes tried, this one had the highest AUC and the fewest false alarms on images from
     # other hospitals (docs/measurements.md).
     "portable": Recipe(
-        block=4, pooled=False, power=3, units=0, dropout=0.0, l2=10.0, learning_rate=3e-4
+        block=4,
+        pooled=False,
+        power=3,
+        head=HeadOptions(units=0, dropout=0.0, l2=10.0, learning_rate=3e-4),
     ),
     # The tutorial's head, on the mean of the whole map. The tutorial's `AveragePooling2D((4, 4))`
     # keeps only one cell of the 7 x 7 map, the upper left.
-    "tutorial": Recipe(
-        block=5, pooled=True, power=1, units=64, dropout=0.5, l2=0.0, learning_rate=1e-3
-    ),
+    "tutorial": Recipe(block=5, pooled=True, power=1, head=HeadOptions()),
 }
 
 

@@ -2,7 +2,8 @@
 
 import logging
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 
@@ -13,13 +14,8 @@ from covidxray.evaluation.intervals import Quartiles
 from covidxray.evaluation.regions import compare_regions
 from covidxray.model.cache import open_cache
 from covidxray.model.features import CachedFeatures, Features, depends_on, draw_angles
-from covidxray.model.heads import (
-    HeadOptions,
-    cross_validate,
-    default_batch_size,
-    fit_heads,
-    options_for,
-)
+from covidxray.model.head_network import HeadOptions
+from covidxray.model.heads import cross_validate, default_batch_size, fit_heads
 from covidxray.model.network import Network
 from covidxray.model.vgg16 import RECIPES
 from covidxray.pipeline.runs import CrossValidationResult, HoldoutResult, TrainConfig
@@ -125,13 +121,16 @@ def compare_with_lung_masks(data: Dataset, features: Features) -> Quartiles | No
 
 
 def head_options(config: TrainConfig) -> HeadOptions:
-    """The recipe's architecture and training of the head, but for what `config` names.
-
-    `config.batch_size` must have a value.
-    """
-    assert config.batch_size is not None
-    recipe, size = RECIPES[config.recipe], config.batch_size
-    return options_for(recipe, config.units, config.dropout, config.epochs, size, config.lr)
+    """The architecture and training of the recipe's head, but for what `config` names."""
+    named: dict[str, Any] = {
+        "units": config.units,
+        "dropout": config.dropout,
+        "epochs": config.epochs,
+        "batch_size": config.batch_size,
+        "learning_rate": config.lr,
+    }
+    given = {name: value for name, value in named.items() if value is not None}
+    return replace(RECIPES[config.recipe].head, **given)
 
 
 def run_holdout(
