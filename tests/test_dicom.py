@@ -110,6 +110,15 @@ def lut(first, entries, bits):
     return [item]
 
 
+def write_in_order(path, ds, values, order):
+    """Write a file with these stored values in little-endian ("<") or big-endian (">") order."""
+    ds.PixelData = values.astype(f"{order}u2").tobytes()
+    little = order == "<"
+    syntax = uid.ExplicitVRLittleEndian if little else uid.ExplicitVRBigEndian
+    ds.file_meta.TransferSyntaxUID = syntax
+    pydicom.dcmwrite(path, ds, implicit_vr=False, little_endian=little)
+
+
 def read_pixels(path):
     return dicom.decode(ImageFile.read(path))[0]
 
@@ -318,6 +327,39 @@ def test_a_syntax_that_cannot_be_read_is_named_with_the_remedy(path, drawing, sy
     ds.save_as(path, implicit_vr=False, little_endian=True)
     with pytest.raises(InputError, match=f"stored as {named}.*; convert it to Explicit VR Little"):
         read_image(path)
+
+
+@pytest.mark.parametrize("syntax", ["RLELossless", "JPEGLSLossless"])
+def test_the_colours_of_a_compressed_image_keep_their_places(path, syntax):
+    pixels = np.random.default_rng(3).integers(0, 256, (12, 20, 3), dtype=np.uint8)
+    save_dicom(path, pixels, "RGB")
+    compress(path, syntax)
+    np.testing.assert_array_equal(read_pixels(path), pixels)
+
+
+@pytest.mark.parametrize("bits", [8, 16])
+@pytest.mark.parametrize("order", ["<", ">"])
+def test_a_lut_may_be_bytes_in_the_order_of_the_file(path, order, bits):
+    entries, values = [0, 51, 102, 255], np.array([[0, 1, 2, 3]] * 2, f"{order}u2")
+    ds = pydicom.dcmread(save_dicom(path, values.astype(np.uint16)))
+    ds.VOILUTSequence = lut(0, entries, bits)
+    del ds.VOILUTSequence[0].LUTData
+    content = np.array(entries, f"{order}u{bits // 8}").tobytes()
+    ds.VOILUTSequence[0].add_new("LUTData", "OW", content)
+    write_in_order(path, ds, values, order)
+    assert read_pixels(path)[0, :, 0].tolist() == entries
+
+
+@pytest.mark.parametrize("order", ["<", ">"])
+def test_a_file_that_does_not_name_its_byte_order_is_read(path, order):
+    values = np.array([[0, 256, 512, 1024]] * 2, f"{order}u2")
+    ds = pydicom.dcmread(save_dicom(path, values.astype(np.uint16)))
+    write_in_order(path, ds, values, order)
+    content = path.read_bytes()
+    start = content.index(b"\x02\x00\x10\x00UI")
+    end = start + 8 + int.from_bytes(content[start + 6 : start + 8], "little")
+    path.write_bytes(content[:start] + content[end:])
+    assert read_pixels(path)[0, :, 0].tolist() == [0, 64, 128, 255]
 
 
 @pytest.mark.parametrize("name", ["x", "x.png", "x.jpg", "1.2.826.0.1"])

@@ -304,3 +304,23 @@ def test_the_interval_of_a_mean_is_the_one_of_the_normal_distribution():
     assert estimate.value == pytest.approx(values.mean())
     expected = (values.mean() - margin, values.mean() + margin)
     assert (estimate.low, estimate.high) == pytest.approx(expected, abs=0.02)
+
+
+def test_quartiles_are_those_of_the_values():
+    found = intervals.Quartiles.of([0.1, 0.5, 0.2, 0.4, 0.3])
+    assert (found.lower, found.median, found.upper) == pytest.approx((0.2, 0.3, 0.4))
+    assert str(found) == "0.30 (quartiles 0.20 to 0.40; n = 5)"
+
+
+def test_the_regions_are_compared_on_the_same_images():
+    truth, groups = np.arange(12) % 2 == 1, np.arange(12)
+    scores = {
+        "whole": truth * 1.0,
+        "lungs": truth * 1.0,
+        "outside": np.tile([0.4, 0.6, 0.6, 0.4], 3),
+    }
+    found = compare_regions(truth, scores, groups, found=np.arange(12) < 9)
+    expected = intervals.auc_difference(truth, scores["lungs"], scores["outside"], groups)
+    assert found.difference == expected
+    assert (found.lungs.value, found.outside.value, found.difference.value) == (1.0, 0.5, 0.5)
+    assert (found.found, found.total) == (9, 12)
