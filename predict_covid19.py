@@ -43,12 +43,7 @@ def main() -> None:
 
     from covidxray.data.images import save_png
     from covidxray.pipeline.engines import open_engine
-    from covidxray.report.prediction_table import (
-        Row,
-        format_prediction,
-        make_row,
-        write_prediction_tables,
-    )
+    from covidxray.report import prediction_table
 
     engine = open_engine(args.engine, args.ray_address, args.images)
     info("loading model...")
@@ -60,7 +55,7 @@ def main() -> None:
             from covidxray.report.plots import outline, overlay
         predictor = Predictor(args.model, open_cache(args.cache, args.engine))
     metadata = predictor.metadata
-    rows: list[Row] = []
+    rows: list[prediction_table.Row] = []
     with tqdm(total=len(paths), unit="image") as bar:
         bar.write(printable(f"{'image':<30}{'class':<12}P({metadata.positive})  warning"))
         for path, found in zip(paths, engine.predict_files(predictor, paths), strict=True):
@@ -68,13 +63,13 @@ def main() -> None:
             if isinstance(found, InputError):
                 bar.write(printable(f"error: {found}"), file=sys.stderr)
                 continue
-            bar.write(format_prediction(path, found, metadata))
+            bar.write(prediction_table.format_prediction(path, found, metadata))
             heat_map = None
             if args.explain:
                 heat_map = args.explain / f"{len(rows) + 1:05d}-{printable(path.stem)[:40]}.png"
                 save_png(heat_map, outline(overlay(found.image, found.heat), found.lungs))
-            rows.append(make_row(path, found, metadata, heat_map))
-    write_prediction_tables(rows, args.csv, args.json)
+            rows.append(prediction_table.make_row(path, found, metadata, heat_map))
+    prediction_table.write_prediction_tables(rows, args.csv, args.json)
     print(f"\nclass at the stored threshold, {metadata.threshold:.3f}\n{DISCLAIMER}")
     if unread := len(paths) - len(rows):
         raise InputError(f"{unread} of {len(paths)} files could not be read; see the lines above")

@@ -21,7 +21,8 @@ def main() -> None:
     from covidxray.model.weights import load_weights
     from covidxray.pipeline.engines import open_engine
 
-    engine = open_engine(config.engine, config.ray_address, config.folders, config.features)
+    folders = [config.dataset, *(folder for _, folder in config.add)]
+    engine = open_engine(config.engine, config.ray_address, folders, config.features)
     info("loading images...")
     salt = secrets.token_bytes(16)
     data = load_dataset(config.dataset, salt, added=config.add, inspect_files=engine.inspect_files)

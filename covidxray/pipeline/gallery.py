@@ -30,10 +30,6 @@ class GalleryCollector:
         if not math.isnan(in_lungs):
             in_centre = heat_in_centre(prediction.heat)
             self._shares.append((in_centre, in_lungs, float(prediction.lungs.mean())))
-        confidence = float(prediction.probabilities[prediction.label])
-        chosen = self._right if truth == prediction.label else self._wrong
-        if len(chosen) == CASES and confidence <= chosen[-1][0]:
-            return
         case = Case(
             name=name,
             image=prediction.image,
@@ -44,8 +40,9 @@ class GalleryCollector:
             lungs=prediction.lungs,
             heat_in_lungs=in_lungs,
         )
-        chosen.append((confidence, case))
-        chosen.sort(key=lambda pair: -pair[0])
+        chosen = self._right if truth == prediction.label else self._wrong
+        chosen.append((float(prediction.probabilities[prediction.label]), case))
+        chosen.sort(key=lambda pair: -pair[0])  # of equals, the first stays first
         del chosen[CASES:]
 
     def gallery(self) -> Gallery:

@@ -64,11 +64,6 @@ class TrainConfig:
         return self.plot, self.model, self.metrics, self.report
 
     @property
-    def folders(self) -> list[Path]:
-        """The folders that images are read from."""
-        return [self.dataset, *(folder for _, folder in self.add)]
-
-    @property
     def patients_needed(self) -> int:
         """How many patients each class needs: one for every fold, or one for each hold-out part."""
         return self.folds if self.repeats else 2

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import asdict
 from typing import Any
 
-from covidxray.evaluation.calibration import BINS, Bin
+from covidxray.evaluation.calibration import BINS
 from covidxray.evaluation.external_scores import ExternalScores
 from covidxray.evaluation.metrics import Subgroup
 from covidxray.pipeline.external_run import ExternalRun
@@ -63,15 +63,16 @@ def report_content(run: ExternalRun) -> html.ReportContent:
         headline["false-positive rate"] = scores.false_positive_rate
     headline |= scores.fixed | {"Brier score": scores.calibration.brier}
     headline["expected calibration error"] = scores.calibration.error
+    region_scores = []
+    if run.regions:
+        region_scores = html.scores_by_region(is_positive, predictions.region_scores)
     return html.ReportContent(
         title=f"A saved model on {data.name}",
         headline=headline,
         sentence=text.compare_with_shortcut("", scores.auc, run.audit) if run.audit else "",
         evaluation=scores.evaluation,
         scored=[NamedScores("this data set", is_positive, y_score)],
-        region_scores=html.scores_by_region(is_positive, predictions.region_scores)
-        if run.regions
-        else [],
+        region_scores=region_scores,
         audit=run.audit,
         regions=run.regions,
         gallery=predictions.gallery,
@@ -92,17 +93,15 @@ def format_scores(result: ExternalScores, classes: Sequence[str]) -> str:
     lines.append(f"brier score: {result.calibration.brier}")
     lines.append(f"expected calibration error: {result.calibration.error}")
     lines += ["", "calibration   probability   truly positive   images"]
-    lines += [_bin_line(i, b) for i, b in enumerate(result.calibration.bins) if b.count]
+    for i, b in enumerate(result.calibration.bins):
+        if b.count:
+            ends = f"{i / BINS:>6.1f}-{(i + 1) / BINS:.1f}"
+            lines.append(f"{ends}{b.predicted:>15.2f}{b.observed:>17.2f}{b.count:>9g}")
     if result.subgroups:
         names = "".join(f"{name:>15}" for name in ("sensitivity", "specificity", "AUC"))
         lines += ["", f"{'subgroup':<22}{'images':>6}{'pos.':>6}{names}"]
         lines += [_subgroup_line(subgroup) for subgroup in result.subgroups]
     return "\n".join(lines)
-
-
-def _bin_line(i: int, bin: Bin) -> str:
-    ends = f"{i / BINS:>6.1f}-{(i + 1) / BINS:.1f}"
-    return f"{ends}{bin.predicted:>15.2f}{bin.observed:>17.2f}{bin.count:>9g}"
 
 
 def _subgroup_line(subgroup: Subgroup) -> str:

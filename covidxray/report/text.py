@@ -214,7 +214,5 @@ def model_card(metadata: "ModelMetadata") -> dict[str, str]:
 
 def _wrap(text: str) -> str:
     """Break the lines of more than 80 columns."""
-    return "\n".join(
-        textwrap.fill(line, 80, break_on_hyphens=False) if len(line) > 80 else line
-        for line in text.splitlines()
-    )
+    lines = text.splitlines()
+    return "\n".join(textwrap.fill(line, 80, break_on_hyphens=False) for line in lines)
