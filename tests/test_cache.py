@@ -236,7 +236,8 @@ def test_the_key_of_an_entry_depends_on_everything_that_determines_its_content(
         patch.setattr(features, "FEATURES_VERSION", features.FEATURES_VERSION + 1)
         keys.add(key_of(*made))
     assert len(keys) == 12
-    head_only = replace(RECIPE, units=99, l2=5.0)  # the head is not part of it
+    other_head = replace(RECIPE.head, units=99, l2=5.0)
+    head_only = replace(RECIPE, head=other_head)  # the head is not part of it
     assert key_of(weights, head_only, segmenter, "float32") in keys
 
 

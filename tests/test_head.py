@@ -400,18 +400,8 @@ def test_options_that_are_not_given_are_taken_from_the_recipe():
     assert (portable.units, portable.l2 > 0) == (0, True)
     assert options() == portable
     assert options("--recipe", "tutorial") == HeadOptions()
-    named = (
-        "--units",
-        "16",
-        "--dropout",
-        "0.2",
-        "--lr",
-        "0.01",
-        "--epochs",
-        "3",
-        "--batch-size",
-        "4",
-    )
+    named = ["--units", "16", "--dropout", "0.2", "--lr", "0.01"]
+    named += ["--epochs", "3", "--batch-size", "4"]
     expected = HeadOptions(16, 0.2, portable.l2, epochs=3, batch_size=4, learning_rate=0.01)
     assert options(*named) == expected
     linear = options("--recipe", "tutorial", "--units", "0", "--dropout", "0")

@@ -24,7 +24,7 @@ from example_runs import (
 from pages import Page, areas
 
 from covidxray.evaluation import intervals
-from covidxray.evaluation.external_scores import Subgroup
+from covidxray.evaluation.metrics import Subgroup
 from covidxray.pipeline.runs import Gallery
 from covidxray.report.external import report_content
 from covidxray.report.html import (
