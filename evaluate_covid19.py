@@ -73,15 +73,16 @@ def main() -> None:
 
 def save_outputs(run: "ExternalRun", json: Path | None, report: Path | None) -> None:
     """Write the outputs that are asked for: all of them, or none if one cannot be written."""
-    from covidxray.report import external, html, results
+    from covidxray.report import external as external_report
+    from covidxray.report import html, results
 
     with atomic_writes() as output:
         if json:
             with output(json) as path:
-                results.write_json(path, external.json_results(run))
+                results.write_json(path, external_report.json_results(run))
         if report:
             with output(report) as path:
-                html.write_report(path, external.report_content(run))
+                html.write_report(path, external_report.report_content(run))
 
 
 if __name__ == "__main__":

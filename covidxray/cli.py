@@ -56,9 +56,12 @@ def any_path(text: str) -> Path:
 
         path: Any = UPath(text)  # no subclass of Path, but used as one
         path.exists()  # loads the package for this kind of storage
+    except ImportError as error:
+        raise argparse.ArgumentTypeError(
+            f"{text}: {error}; pip install -r requirements-cluster.txt and the package it names"
+        ) from error
     except Exception as error:  # every kind of storage raises errors of its own
-        reason = "cannot be read; if a package is missing, install it and requirements-cluster.txt"
-        raise argparse.ArgumentTypeError(f"{text}: {reason} ({error})") from error
+        raise argparse.ArgumentTypeError(f"{text}: cannot be read ({error})") from error
     return path
 
 

@@ -1,8 +1,8 @@
-"""The one kind of error that a user can mend."""
+"""The one kind of error that a user can fix."""
 
 
 class InputError(Exception):
-    """Bad input or usage. The message is one line: which file, what is wrong, and the mend."""
+    """Bad input or usage. The message is one line: which file, what is wrong, and the remedy."""
 
 
 def printable(text: str) -> str:

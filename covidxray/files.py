@@ -53,7 +53,7 @@ def atomic_writes() -> Iterator[Callable[[Path], AbstractContextManager[Path]]]:
 
     @contextmanager
     def output(path: Path) -> Iterator[Path]:
-        check_writable(path)
+        _check_place(path)
         temporary[path] = temporary_path(path)
         _unfinished.add(temporary[path])
         with _naming_in_errors(path):
@@ -113,12 +113,16 @@ def check_writable(path: Path) -> None:
     takes no new file.
     """
     with _naming_in_errors(path):
-        if os.path.isdir(path):
-            raise InputError(f"{path}: is a folder; give the name of a file")
-        if os.path.exists(path) and not os.path.isfile(path):  # a rename would replace the device
-            raise InputError(f"{path}: is a device or a pipe; give the name of a file")
-        if not os.path.isdir(path.parent):
-            raise InputError(f"{path.parent}: no such folder for {path.name}; make it first")
+        _check_place(path)
         trial = temporary_path(path)
         trial.touch()
         trial.unlink()
+
+
+def _check_place(path: Path) -> None:
+    if os.path.isdir(path):
+        raise InputError(f"{path}: is a folder; give the name of a file")
+    if os.path.exists(path) and not os.path.isfile(path):  # a rename would replace the device
+        raise InputError(f"{path}: is a device or a pipe; give the name of a file")
+    if not os.path.isdir(path.parent):
+        raise InputError(f"{path.parent}: no such folder for {path.name}; make it first")

@@ -214,5 +214,7 @@ def model_card(metadata: "ModelMetadata") -> dict[str, str]:
 
 def _wrap(text: str) -> str:
     """Break the lines of more than 80 columns."""
-    lines = text.splitlines()
-    return "\n".join(textwrap.fill(line, 80, break_on_hyphens=False) for line in lines)
+    return "\n".join(
+        textwrap.fill(line, 80, break_on_hyphens=False) if len(line) > 80 else line
+        for line in text.splitlines()
+    )
