@@ -36,6 +36,8 @@ _logger.propagate = False  # TensorFlow gives the root logger a handler of its o
 _logger.addHandler(_InfoHandler())
 info = _logger.info  # writes `[INFO] message` to stderr, as the tutorial does
 
+_in_backend = threading.Event()  # set while TensorFlow's C++ code may call Python
+
 
 @contextmanager
 def quiet_backend() -> Iterator[None]:
@@ -50,6 +52,7 @@ def quiet_backend() -> Iterator[None]:
     with open(os.devnull, "w") as sink:
         os.dup2(sink.fileno(), 2)
     gc.disable()
+    _in_backend.set()
     absent = [name for name in UNUSED if name not in sys.modules]
     try:
         for name in absent:
@@ -60,6 +63,7 @@ def quiet_backend() -> Iterator[None]:
             del sys.modules[name]
         yield
     finally:
+        _in_backend.clear()
         gc.freeze()
         gc.enable()
         os.dup2(stderr, 2)
@@ -114,6 +118,8 @@ def _end_soon_after_a_signal() -> None:
 
     def interrupt(number: int, _frame: object) -> None:
         signal.signal(number, signal.SIG_IGN)  # a second signal would interrupt the removal
+        if _in_backend.is_set():
+            os._exit(128 + number)  # C++ code aborts where it meets a Python exception
         raise KeyboardInterrupt(number)
 
     def end_after_grace() -> None:

@@ -208,8 +208,8 @@ def test_ctrl_c_at_any_moment_ends_it_in_two_seconds_without_a_trace(place, name
         code, said = finish(process)
         assert time.perf_counter() - sent < 2
         assert said == []
-        # 0: all was done. By the signal itself, which a shell shows as the same: not yet begun.
-        assert code in (128 + kind, 0, -signal.SIGTERM)
+        # 0: all was done. By the signal itself: before or after the work.
+        assert code in (128 + kind, 0, -kind)
         found = contents(folder, name)
         assert all(found[output] in (None, whole[output]) for output in found)
         assert code != 0 or found == whole
