@@ -66,7 +66,7 @@ def main() -> None:
     v7 = read_v7(args.v7)
     for i, path in enumerate(pool.paths):
         if args.covid in path.parents:
-            if mask := cohen.locate_mask(args.covid, path.name):
+            for mask in cohen.find_masks(args.covid, [path.name]).values():
                 given["lungVAE"][i] = read_mask(mask)
             if path.stem in v7:
                 given["V7"][i] = v7[path.stem]

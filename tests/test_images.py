@@ -94,10 +94,11 @@ def test_one_reading_gives_digest_format_size_and_pixels(tmp_path, picture):
     content = picture(1, "JPEG", (320, 240))
     (tmp_path / "x.png").write_bytes(content)
     file = ImageFile.read(tmp_path / "x.png")
-    pixels, header = decode(file)
+    pixels, facts = decode(file)
     assert file.sha256 == hashlib.sha256(content).hexdigest()
-    assert (header.format, header.width, header.height) == ("JPEG", 320, 240)
-    assert (header.size, header.bits, header.channels) == (len(content), 8, 1)
+    assert [facts[name] for name in ("format", "bits", "channels")] == ["JPEG", 8, 1]
+    assert (facts["width"], facts["height"]) == (np.log2(320), np.log2(240))
+    assert facts["bytes per pixel"] == np.log2(len(content) / (320 * 240))
     assert (pixels == read_image(tmp_path / "x.png")).all()
 
 

@@ -34,6 +34,7 @@ REQUIRED = ("filename", "finding", "patientid", "view")  # columns
 COMMON = ("filename", "finding", "view", "age", "sex", "license", "url")  # with the manifest
 UNKNOWN = {"", "todo", "unknown"}
 UNUSABLE = ("missing", "repeated", "damaged")
+ANOTHER, NOT_DRAWN = "another image of the patient", "not drawn"
 
 logger = logging.getLogger(__name__)
 
@@ -118,53 +119,52 @@ def choose(
 
     If `one_per_patient`, only the first usable image of each patient is taken. `limit` images are
     drawn from these at random with `seed`; all of them if it is None or more than there are. The
-    reason of an excluded image is one of `UNUSABLE`, "another image of the patient" or "not drawn".
+    reason of an excluded image is one of `UNUSABLE`, `ANOTHER` or `NOT_DRAWN`, in this order.
 
     Raises:
         InputError: a row leads out of the repository `root`.
     """
-    usable, excluded = _check_images(root, rows)
-    candidates = usable
-    if one_per_patient:
-        first: dict[str, ManifestRow] = {}
-        for row in usable:
-            first.setdefault(row.patient_id or row.filename, row)
-        candidates = list(first.values())
-    drawn = np.random.default_rng(seed).permutation(len(candidates))[:limit]
-    chosen = [candidates[i] for i in sorted(drawn)]
-    steps = ("another image of the patient", usable, candidates), ("not drawn", candidates, chosen)
-    for reason, before, after in steps:
-        kept = {row.filename for row in after}
-        excluded += [(row.filename, reason) for row in before if row.filename not in kept]
-    return Selection([(row, locate(root, row)) for row in chosen], excluded)
-
-
-def _check_images(
-    root: Path, rows: Iterable[ManifestRow]
-) -> tuple[list[ManifestRow], list[tuple[str, str]]]:
-    """Rows whose image is usable, and file name and reason of each unusable image, by reason."""
-    usable, unusable, names = [], [], set()
+    candidates: list[tuple[ManifestRow, Path]] = []
+    excluded: dict[str, list[str]] = {reason: [] for reason in (*UNUSABLE, ANOTHER, NOT_DRAWN)}
+    names, patients = set(), set()
     for row in rows:
-        path, name = locate(root, row), row.filename.lower()
+        path, name, patient = (
+            locate(root, row),
+            row.filename.lower(),
+            row.patient_id or row.filename,
+        )
         if name in names:
-            unusable.append((row.filename, "repeated"))
+            excluded["repeated"].append(row.filename)
         elif not os.path.isfile(path):  # Path.is_file raises for a name that is too long
-            unusable.append((row.filename, "missing"))
+            excluded["missing"].append(row.filename)
+        elif not _is_readable(path):
+            excluded["damaged"].append(row.filename)
+        elif one_per_patient and patient in patients:
+            excluded[ANOTHER].append(row.filename)
         else:
-            try:
-                read_image(path)
-                usable.append(row)
-            except InputError:
-                unusable.append((row.filename, "damaged"))
+            candidates.append((row, path))
+            patients.add(patient)
         names.add(name)
-    return usable, sorted(unusable, key=lambda image: UNUSABLE.index(image[1]))
+    drawn = set(np.random.default_rng(seed).permutation(len(candidates))[:limit].tolist())
+    images = [image for i, image in enumerate(candidates) if i in drawn]
+    excluded[NOT_DRAWN] = [row.filename for i, (row, _) in enumerate(candidates) if i not in drawn]
+    return Selection(images, [(name, reason) for reason in excluded for name in excluded[reason]])
+
+
+def _is_readable(path: Path) -> bool:
+    try:
+        read_image(path)
+    except InputError:
+        return False
+    return True
 
 
 def find_masks(root: Path, filenames: Iterable[str]) -> dict[str, Path]:
     """The lung masks of images, by file name of the image. A damaged one is logged and left out."""
     masks = {}
     for filename in filenames:
-        if path := locate_mask(root, filename):
+        path = root / MASKS / f"{Path(filename).stem}_mask.png"
+        if os.path.isfile(path) and path.resolve().is_relative_to(root.resolve()):
             try:
                 read_image(path)
                 masks[filename] = path
@@ -190,10 +190,3 @@ def locate(root: Path, row: ManifestRow) -> Path:
     if not plain or not any(real.is_relative_to(folder) for folder in allowed):
         raise InputError(f"{name}: leads out of {root}; correct metadata.csv")
     return path
-
-
-def locate_mask(root: Path, filename: str) -> Path | None:
-    """The lung mask of an image that `locate` accepts; None if the repository has no mask of it."""
-    path = root / MASKS / f"{Path(filename).stem}_mask.png"
-    inside = path.resolve().is_relative_to(root.resolve())
-    return path if os.path.isfile(path) and inside else None

@@ -10,7 +10,7 @@ import numpy as np
 from covidxray.data.duplicates import merge_groups_with_copies
 from covidxray.data.folders import find_class_folders, list_class_images, list_images
 from covidxray.data.image_file import ImageFile
-from covidxray.data.manifest import ManifestRow, mask_of, read_manifest
+from covidxray.data.manifest import ManifestRow, mask_of, patient_digest, read_manifest
 from covidxray.data.prefetch import ordered_map
 from covidxray.errors import InputError, printable
 
@@ -104,17 +104,6 @@ class Dataset:
         return [printable(name) for name in names]
 
 
-def patient_digest(patient: str, salt: bytes) -> str:
-    """Digest of a patient's key, by which two data sets that share a patient are recognised.
-
-    BLAKE2b keyed with `salt` (1 to 64 bytes), 16 bytes in hexadecimal. It does not protect the key
-    from somebody who has the salt and tries all numbers of a hospital. `patient` is the source and
-    the patient id of a manifest, joined by NUL, or `DicomHeader.patient`.
-    """
-    key = patient.encode(errors="surrogateescape")
-    return hashlib.blake2b(key, key=salt, digest_size=16).hexdigest()
-
-
 def inspect_file(path: Path, listed: bool, salt: bytes) -> ManifestRow | InputError:
     """Read an image file without decoding its pixels; the error if it cannot be read.
 
@@ -128,10 +117,7 @@ def inspect_file(path: Path, listed: bool, salt: bytes) -> ManifestRow | InputEr
             return row
         from covidxray.data.dicom import read_header  # pydicom is slow to import
 
-        kept = read_header(file)
-        digest = kept.patient and patient_digest(kept.patient, salt)
-        tags = {"view": kept.view, "age": kept.age, "sex": kept.sex}
-        return replace(row, source="dicom", patient_id=digest, **tags)
+        return replace(row, source="dicom", **read_header(file, salt))
     except InputError as error:
         return error
 

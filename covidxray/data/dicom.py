@@ -8,7 +8,6 @@ import logging
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +19,8 @@ from pydicom.filereader import read_dataset, read_preamble
 from pydicom.pixels import apply_color_lut, get_decoder, pixel_array
 
 from covidxray.data import image_file
-from covidxray.data.image_file import FileHeader, ImageFile
+from covidxray.data.image_file import Facts, ImageFile
+from covidxray.data.manifest import patient_digest
 from covidxray.errors import InputError
 
 logging.getLogger("pydicom").disabled = True  # it logs each warning a second time
@@ -39,31 +39,23 @@ VIEWS = ("AP", "PA", "LL", "RL", "RLD", "LLD", "RLO", "LLO", "LAT", "LATERAL")
 OLDEST = 89  # years; a higher age could identify a person (45 CFR 164.514(b)(2)(i)(C))
 
 
-@dataclass(frozen=True)
-class DicomHeader:
-    """The tags of a file that are kept, as text; "" for what the file does not tell."""
+def read_header(file: ImageFile, salt: bytes) -> dict[str, str]:
+    """Read the tags that are kept, without the pixels: fields of a `ManifestRow`.
 
-    patient: str = field(repr=False)  # ID after issuer and NUL, if any; only its digest may be kept
-    view: str  # one of `VIEWS`
-    sex: str  # F, M or O
-    age: str  # in years; "90" for every age above 89
-
-
-def read_header(file: ImageFile) -> DicomHeader:
-    """Read the tags that are kept, without the pixels.
-
-    Raises:
-        InputError: the file cannot be parsed.
+    They are the digest of the patient's ID and its issuer (`patient_digest`), the view, one of
+    `VIEWS`, the sex, F, M or O, and the age in years, "90" for every age above 89; "" for what the
+    file does not tell. Raises InputError if the file cannot be parsed.
     """
     with _nothing_quoted(file.path):
         ds = _parse(file, stop_before_pixels=True, specific_tags=list(HEADER))
         patient, issuer, sex, age, view = (str(ds.get(name) or "").strip() for name in HEADER)
-    return DicomHeader(
-        patient=f"{issuer}\0{patient}" if patient and issuer else patient,
-        view=view if view.upper() in VIEWS else "",
-        sex=sex if sex in ("F", "M", "O") else "",
-        age=_years(age),
-    )
+    key = f"{issuer}\0{patient}" if patient and issuer else patient
+    return {
+        "patient_id": key and patient_digest(key, salt),
+        "view": view if view.upper() in VIEWS else "",
+        "sex": sex if sex in ("F", "M", "O") else "",
+        "age": _years(age),
+    }
 
 
 def _years(age: str) -> str:
@@ -74,7 +66,7 @@ def _years(age: str) -> str:
     return f"{years:.3g}" if years <= OLDEST else str(OLDEST + 1)
 
 
-def decode(file: ImageFile) -> tuple[np.ndarray, FileHeader]:
+def decode(file: ImageFile) -> tuple[np.ndarray, Facts]:
     """Decode a DICOM file with one frame.
 
     Grey values go through the modality LUT or the rescaling, and then through the first VOI LUT, or
@@ -82,7 +74,7 @@ def decode(file: ImageFile) -> tuple[np.ndarray, FileHeader]:
     MONOCHROME1 is inverted, and padding becomes black (PS3.3 C.7.6.3, C.7.5.1.1.2, C.11.1, C.11.2).
 
     Returns:
-        uint8 array of shape (H, W, 3), RGB, and the file's header.
+        uint8 array of shape (H, W, 3), RGB, and `ImageFile.facts`.
 
     Raises:
         InputError: no pixels, too many pixels, several frames, an unknown compression, or damage.
@@ -103,14 +95,9 @@ def decode(file: ImageFile) -> tuple[np.ndarray, FileHeader]:
         named_syntax = ds.file_meta.get("TransferSyntaxUID", "")
         ds.file_meta.TransferSyntaxUID = named_syntax or _uncompressed_syntax(ds)
         pixels = _to_rgb(_decompress(path, ds), ds)
-        return pixels, FileHeader(
-            width=ds.Columns,
-            height=ds.Rows,
-            size=len(file.content),
-            format=f"DICOM {named_syntax}",
-            bits=ds.get("BitsStored", ds.BitsAllocated),  # pixels of type float lack the first
-            channels=ds.SamplesPerPixel,
-        )
+        bits = ds.get("BitsStored", ds.BitsAllocated)  # pixels of type float lack the first
+        shape, channels = (ds.Rows, ds.Columns), ds.SamplesPerPixel
+        return pixels, file.facts(shape, f"DICOM {named_syntax}", bits, channels)
 
 
 @contextmanager

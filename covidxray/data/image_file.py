@@ -1,6 +1,7 @@
 """The bytes of an image file, read once, and what the decoders of all formats share."""
 
 import hashlib
+import math
 import re
 import threading
 import warnings
@@ -22,17 +23,7 @@ BARE_DICOM = re.compile(
 )
 
 
-@dataclass(frozen=True)
-class FileHeader:
-    """How an image is stored in its file."""
-
-    width: int  # pixels, before the EXIF orientation is applied
-    height: int
-    size: int  # bytes of the file
-    format: str  # Pillow's name of it, or "DICOM" and the UID of the transfer syntax
-    bits: int  # per sample
-    channels: int
-    jpeg_quality: float = 0  # the setting of libjpeg, 1 to 100; 0 for other formats
+Facts = dict[str, float | str]
 
 
 @dataclass(frozen=True)
@@ -75,6 +66,27 @@ class ImageFile:
     def is_dicom(self) -> bool:
         """Whether it is DICOM by its first 132 bytes, with or without the preamble."""
         return self.content[128:132] == b"DICM" or BARE_DICOM.match(self.content) is not None
+
+    def facts(
+        self, shape: tuple[int, int], format: str, bits: int, channels: int, jpeg_quality: float = 0
+    ) -> Facts:
+        """How the image is stored, by name; lengths as logarithms, so that doubling adds the same.
+
+        `shape` is the height and width in pixels before the EXIF orientation is applied, `format`
+        Pillow's name of it, or "DICOM" and the UID of the transfer syntax; `bits` are per sample,
+        and `jpeg_quality` is the setting of libjpeg, 1 to 100, or 0 for other formats.
+        """
+        height, width = shape
+        return {
+            "width": math.log2(width),
+            "height": math.log2(height),
+            "aspect": math.log2(width / height),
+            "bytes per pixel": math.log2(len(self.content) / (width * height)),
+            "format": format,
+            "bits": bits,
+            "channels": channels,
+            "JPEG quality": jpeg_quality,
+        }
 
 
 class _StrictWarnings:

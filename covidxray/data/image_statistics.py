@@ -1,7 +1,6 @@
 """Image statistics: what the audit measures of an X-ray without reading any anatomy. No Keras."""
 
 import json
-import math
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -11,7 +10,7 @@ import cv2
 import numpy as np
 
 from covidxray.data.duplicates import perceptual_hash
-from covidxray.data.image_file import FileHeader, ImageFile
+from covidxray.data.image_file import Facts, ImageFile
 from covidxray.data.images import decode
 from covidxray.data.manifest import ManifestRow
 
@@ -22,8 +21,6 @@ LEVELS = 16  # of the grey-level histogram
 QUANTILES = (1, 5, 25, 50, 75, 95, 99)  # per cent
 AGE = re.compile(r"(\d+(?:\.\d+)?) *[yY]?")
 
-Facts = dict[str, float | str]
-
 
 @dataclass(frozen=True)
 class ImageStatistics:
@@ -33,7 +30,7 @@ class ImageStatistics:
         thumbnail: float32 (64,), mean grey of an 8 x 8 grid, row by row.
         frame: float32 (56,), mean grey along the outer 8 pixels: top, bottom, left, right.
         histogram: float32 (23,), fractions of the pixels in 16 grey ranges, then 7 quantiles.
-        file: facts of the file's header by name; each is a number or a text.
+        file: `ImageFile.facts`, by name; each is a number or a text.
         hash: uint64 (4,), see `duplicates.perceptual_hash`.
     """
 
@@ -56,12 +53,12 @@ class ImageStatistics:
 
 def read_with_statistics(path: Path | ImageFile) -> tuple[np.ndarray, ImageStatistics]:
     """The pixels of an image file, as `read_image` returns or refuses them, and its statistics."""
-    pixels, header = decode(ImageFile.read(path))
-    return pixels, measure_image(pixels, header)
+    pixels, facts = decode(ImageFile.read(path))
+    return pixels, measure_image(pixels, facts)
 
 
-def measure_image(pixels: np.ndarray, header: FileHeader) -> ImageStatistics:
-    """Measure an image, uint8 RGB (224, 224, 3), from its pixels and its file's header."""
+def measure_image(pixels: np.ndarray, facts: Facts) -> ImageStatistics:
+    """Measure an image, uint8 RGB (224, 224, 3); `facts` are those of its file."""
     grey = cv2.cvtColor(pixels, cv2.COLOR_RGB2GRAY)
     sides = (grey[:FRAME], grey[-FRAME:], grey[:, :FRAME].T, grey[:, -FRAME:].T)
     levels = np.bincount(grey.ravel() // (256 // LEVELS), minlength=LEVELS) / grey.size
@@ -69,23 +66,9 @@ def measure_image(pixels: np.ndarray, header: FileHeader) -> ImageStatistics:
         thumbnail=_shrink(grey, THUMBNAIL, THUMBNAIL),
         frame=np.concatenate([_shrink(side, BINS, 1) for side in sides]),
         histogram=np.r_[levels, np.percentile(grey, QUANTILES)].astype(np.float32),
-        file=_file_facts(header),
+        file=facts,
         hash=perceptual_hash(pixels),
     )
-
-
-def _file_facts(header: FileHeader) -> Facts:
-    # Lengths are logarithms, so that doubling a length has the same effect at every length.
-    return {
-        "width": math.log2(header.width),
-        "height": math.log2(header.height),
-        "aspect": math.log2(header.width / header.height),
-        "bytes per pixel": math.log2(header.size / (header.width * header.height)),
-        "format": header.format,
-        "bits": header.bits,
-        "channels": header.channels,
-        "JPEG quality": header.jpeg_quality,
-    }
 
 
 def _shrink(grey: np.ndarray, width: int, height: int) -> np.ndarray:

@@ -8,7 +8,7 @@ import numpy as np
 from PIL import Image, ImageOps
 
 from covidxray.data import SIZE, image_file
-from covidxray.data.image_file import FileHeader, ImageFile
+from covidxray.data.image_file import Facts, ImageFile
 from covidxray.errors import InputError
 from covidxray.files import atomic_write
 
@@ -21,7 +21,7 @@ def read_image(path: Path | ImageFile, size: int = SIZE) -> np.ndarray:
     return decode(ImageFile.read(path), size)[0]
 
 
-def decode(file: ImageFile, size: int = SIZE) -> tuple[np.ndarray, FileHeader]:
+def decode(file: ImageFile, size: int = SIZE) -> tuple[np.ndarray, Facts]:
     """Decode an image and resize it to a square without keeping its aspect, as the tutorial does.
 
     Grey, palette, alpha and CMYK images become RGB. Values of more than 8 bits are scaled so that
@@ -29,7 +29,7 @@ def decode(file: ImageFile, size: int = SIZE) -> tuple[np.ndarray, FileHeader]:
     decoded as a viewer shows it (`dicom.decode`).
 
     Returns:
-        uint8 array of shape (size, size, 3), RGB, and the file's header.
+        uint8 array of shape (size, size, 3), RGB, and `ImageFile.facts`.
 
     Raises:
         InputError: the file cannot be decoded or has too many pixels.
@@ -37,28 +37,28 @@ def decode(file: ImageFile, size: int = SIZE) -> tuple[np.ndarray, FileHeader]:
     if file.is_dicom:
         from covidxray.data import dicom  # importing pydicom would slow down --help
 
-        pixels, header = dicom.decode(file)
+        pixels, facts = dicom.decode(file)
     else:
-        pixels, header = _decode_with_pillow(file)
+        pixels, facts = _decode_with_pillow(file)
     interpolation = cv2.INTER_AREA if min(pixels.shape[:2]) >= size else cv2.INTER_LINEAR
     small = cv2.resize(pixels, (size, size), interpolation=interpolation)
-    return cv2.cvtColor(small, cv2.COLOR_GRAY2RGB) if small.ndim == 2 else small, header
+    return cv2.cvtColor(small, cv2.COLOR_GRAY2RGB) if small.ndim == 2 else small, facts
 
 
-def _decode_with_pillow(file: ImageFile) -> tuple[np.ndarray, FileHeader]:
+def _decode_with_pillow(file: ImageFile) -> tuple[np.ndarray, Facts]:
     try:
         with (
             image_file.strict_warnings,
             Image.open(io.BytesIO(file.content), formats=FORMATS) as image,
         ):
-            header = _header_of(image, len(file.content))
+            facts = _facts_of(image, file)
             if image.format == "PNG":  # loading a PNG does not verify its check sums
                 Image.open(io.BytesIO(file.content), formats=("PNG",)).verify()
             elif image.format in ("JPEG", "MPO"):
                 image_file.check_scans(file.content)
             image.load()
             ImageOps.exif_transpose(image, in_place=True)
-            return _grey_or_rgb(image), header
+            return _grey_or_rgb(image), facts
     except (Image.DecompressionBombWarning, Image.DecompressionBombError) as error:
         raise InputError(f"{file.path}: has too many pixels; scale it down") from error
     except Exception as error:  # damage makes Pillow raise many types, such as IndexError
@@ -66,20 +66,14 @@ def _decode_with_pillow(file: ImageFile) -> tuple[np.ndarray, FileHeader]:
         raise InputError(f"{file.path}: {message}") from error
 
 
-def _header_of(image: Image.Image, size: int) -> FileHeader:
-    """The header of an image that was opened but not loaded, from a file of `size` bytes."""
+def _facts_of(image: Image.Image, file: ImageFile) -> Facts:
+    """The facts of an image that was opened but not loaded."""
     luminance = getattr(image, "quantization", {}).get(0)  # a table that only JPEG has
     percent = 100 * sum(luminance or []) / JPEG_TABLE_SUM
     quality = 100 - percent / 2 if percent <= 100 else 5000 / percent
-    return FileHeader(
-        width=image.width,
-        height=image.height,
-        size=size,
-        format=str(image.format),
-        bits={"1": 1, "I": 32, "F": 32}.get(image.mode, 16 if "16" in image.mode else 8),
-        channels=len(image.getbands()),
-        jpeg_quality=quality if luminance else 0,
-    )
+    bits = {"1": 1, "I": 32, "F": 32}.get(image.mode, 16 if "16" in image.mode else 8)
+    shape, channels = (image.height, image.width), len(image.getbands())
+    return file.facts(shape, str(image.format), bits, channels, quality if luminance else 0)
 
 
 def _grey_or_rgb(image: Image.Image) -> np.ndarray:

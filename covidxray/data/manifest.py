@@ -5,6 +5,7 @@ has a lung mask for each image whose source provides one. `class_folder.fill_fol
 """
 
 import csv
+import hashlib
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
@@ -46,6 +47,17 @@ FIELDS = tuple(field.name for field in fields(ManifestRow))
 def mask_of(image: Path) -> Path:
     """The path of an image's lung mask, whether or not it exists."""
     return image.parent / MASKS / f"{image.name}.png"
+
+
+def patient_digest(patient: str, salt: bytes) -> str:
+    """Digest of a patient's key, by which two data sets that share a patient are recognised.
+
+    BLAKE2b keyed with `salt` (1 to 64 bytes), 16 bytes in hexadecimal. It does not protect the key
+    from somebody who has the salt and tries all numbers of a hospital. `patient` is the source and
+    the patient id of a manifest, or the issuer and the id in a DICOM header, joined by NUL.
+    """
+    key = patient.encode(errors="surrogateescape")
+    return hashlib.blake2b(key, key=salt, digest_size=16).hexdigest()
 
 
 def read_manifest(folder: Path) -> dict[str, ManifestRow]:
