@@ -12,10 +12,12 @@ from conftest import ROOT
 from PIL import Image
 from test_dicom import save_dicom
 
+from covidxray.data import SIZE
 from covidxray.data.duplicates import DUPLICATE_BITS, hash_distance, perceptual_hash
 from covidxray.data.folders import list_images
 from covidxray.data.image_file import ImageFile
-from covidxray.data.images import decode, read_image
+from covidxray.data.image_statistics import ImageStatistics, read_with_statistics
+from covidxray.data.images import decode, read_image, save_png
 from covidxray.errors import InputError
 
 RAMP = np.tile(np.arange(256, dtype=np.uint8), (256, 1))
@@ -186,3 +188,20 @@ def test_an_image_file_is_opened_once_to_inspect_it_and_once_to_decode_it(
     images = [path.name for folder in one_of_each_format.iterdir() for path in folder.iterdir()]
     assert len(images) == 18
     assert {name: opened[name] for name in images} == dict.fromkeys(images, 2)
+
+
+def test_a_png_holds_the_pixels_and_their_colours(tmp_path):
+    pixels = np.random.default_rng(0).integers(0, 256, (SIZE, SIZE, 3), dtype=np.uint8)
+    save_png(tmp_path / "x.png", pixels)
+    assert (read_image(tmp_path / "x.png") == pixels).all()
+
+
+def test_statistics_come_back_from_their_arrays(tmp_path, picture):
+    (tmp_path / "x.jpg").write_bytes(picture(1, "JPEG", (320, 240)))
+    _, statistics = read_with_statistics(tmp_path / "x.jpg")
+    arrays = statistics.arrays()
+    assert all(isinstance(array, np.ndarray) for array in arrays.values())
+    again = ImageStatistics.of(dict(arrays))
+    assert again.file == statistics.file
+    for name in ("thumbnail", "frame", "histogram", "hash"):
+        np.testing.assert_array_equal(getattr(again, name), getattr(statistics, name))

@@ -7,7 +7,7 @@ from conftest import ROOT
 
 from covidxray.data.folders import list_images
 from covidxray.data.images import read_image
-from covidxray.data.lung_masks import dice, enlarge, heat_in_mask, is_pair_of_lungs, read_mask
+from covidxray.data.lung_masks import dice, enlarge, is_pair_of_lungs, read_mask
 from covidxray.demo.phantom import draw_phantom
 from covidxray.model import lungs
 from covidxray.model.features import extract
@@ -64,55 +64,6 @@ def test_no_pair_of_lungs_is_found_in_noise_or_on_a_blank(find):
     noise, blank = rng.integers(0, 256, (224, 224, 3)), np.full((224, 224, 3), 90)
     ramp = np.broadcast_to(np.arange(224)[:, None, None], (224, 224, 3))
     assert not any(is_pair_of_lungs(enlarge(z)) for z in find([noise, blank, ramp]))
-
-
-def ellipses(*places):
-    y, x = np.mgrid[:224, :224]
-    mask = np.zeros((224, 224), bool)
-    for cx, cy, rx, ry in places:
-        mask |= ((x - cx) / rx) ** 2 + ((y - cy) / ry) ** 2 < 1
-    return mask
-
-
-@pytest.mark.parametrize(
-    ("places", "expected"),
-    [
-        ([(70, 110, 30, 60), (154, 110, 30, 60)], True),
-        ([(70, 110, 30, 60), (154, 120, 24, 45)], True),
-        ([(70, 110, 30, 60), (154, 110, 30, 60), (112, 60, 40, 5)], True),  # a narrow bridge
-        ([], False),
-        ([(70, 110, 30, 60)], False),
-        ([(70, 110, 30, 60), (154, 110, 6, 8)], False),  # one of them far too small
-        ([(110, 60, 30, 30), (110, 160, 30, 30)], False),  # above each other
-        ([(70, 110, 8, 12), (154, 110, 8, 12)], False),  # tiny
-        ([(70, 110, 30, 60), (154, 110, 30, 60), (112, 200, 40, 20)], False),  # and a third
-        ([(70, 110, 30, 60), (154, 110, 30, 60), (112, 200, 20, 10)], True),  # a small third
-        ([(60, 60, 30, 40), (164, 160, 30, 40)], False),  # one far lower than the other
-        ([(60, 160, 30, 40), (164, 60, 30, 40)], False),
-        ([(60, 100, 30, 40), (164, 130, 30, 40)], True),  # a little lower
-        ([(60, 110, 40, 60), (164, 110, 15, 25)], False),  # one of them a sixth of the other
-        ([(60, 110, 40, 60), (164, 110, 20, 40)], True),  # a third of it
-        ([(56, 112, 54, 108), (168, 112, 54, 108)], False),  # larger than a chest
-        ([(60, 112, 45, 100), (164, 112, 45, 100)], True),
-        ([(100, 60, 40, 40), (124, 165, 40, 40)], False),  # hardly beside each other
-    ],
-)
-def test_two_parts_side_by_side_are_a_pair_of_lungs(places, expected):
-    assert is_pair_of_lungs(ellipses(*places)) is expected
-
-
-def test_dice_is_one_for_equal_masks_and_zero_for_disjoint_masks():
-    left, right = ellipses((70, 110, 30, 60)), ellipses((154, 110, 30, 60))
-    assert dice(left, left) == 1
-    assert dice(left, right) == 0
-    assert dice(left, left | right) == pytest.approx(2 / 3, abs=0.01)
-
-
-def test_the_fraction_of_heat_inside_a_mask_is_nan_without_heat():
-    mask, heat = np.zeros((4, 4), bool), np.ones((4, 4))
-    mask[:2] = True
-    assert heat_in_mask(heat, mask) == 0.5
-    assert np.isnan(heat_in_mask(0 * heat, mask))
 
 
 @pytest.mark.slow
