@@ -17,6 +17,9 @@ from PIL import Image
 
 ROOT = Path(__file__).resolve().parent.parent
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+if "PYTEST_XDIST_WORKER" in os.environ:  # the workers share the cores: a thread of TensorFlow each
+    os.environ.setdefault("TF_NUM_INTRAOP_THREADS", "1")
+    os.environ.setdefault("TF_NUM_INTEROP_THREADS", "1")
 # How long one example takes says how busy the machine is, not whether the code is right.
 settings.register_profile("covidxray", deadline=None)
 settings.load_profile("covidxray")

@@ -147,8 +147,8 @@ def earlier(folder, name):
 @pytest.mark.parametrize(
     ("name", "kills"),
     [
-        *[("build", 10), ("sample", 10), ("demo", 10), ("audit", 10)],
-        *[("train", 5), ("evaluate", 4), ("predict", 4)],
+        *[("build", 6), ("sample", 6), ("demo", 6), ("audit", 6)],
+        *[("train", 4), ("evaluate", 3), ("predict", 3)],
     ],
 )
 def test_killed_at_any_moment_each_output_is_the_old_or_the_new_and_the_next_run_is_undisturbed(
@@ -187,7 +187,7 @@ def entries(folder):
 @pytest.mark.parametrize("kind", [signal.SIGINT, signal.SIGTERM])
 @pytest.mark.parametrize(
     ("name", "moments"),
-    [("build", 4), ("sample", 4), ("demo", 4), ("audit", 4), ("train", 4), ("predict", 3)],
+    [("build", 3), ("sample", 3), ("demo", 3), ("audit", 3), ("train", 4), ("predict", 2)],
 )
 def test_ctrl_c_at_any_moment_ends_it_in_two_seconds_without_a_trace(place, name, moments, kind):
     if kind == signal.SIGTERM and name not in ("build", "predict"):

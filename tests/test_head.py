@@ -335,7 +335,7 @@ def test_the_backbone_is_keras_own_vgg16_pooled_over_the_whole_map(
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("recipe", RECIPES)
+@pytest.mark.parametrize("recipe", ["portable", pytest.param("tutorial", marks=pytest.mark.long)])
 @pytest.mark.skipif(not native_bfloat16(), reason="this CPU does not compute bfloat16 natively")
 def test_bfloat16_features_differ_by_less_than_2_percent(weights, images, recipe):
     _, exact = features_of(weights, recipe, "float32", images)

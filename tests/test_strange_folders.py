@@ -337,19 +337,19 @@ def test_prediction_takes_every_name_and_counts_what_it_cannot_read(trained, str
 
 @pytest.mark.slow
 @posix
-def test_training_and_evaluation_go_on_with_the_others(strange, tmp_path):
+def test_training_and_evaluation_go_on_with_the_others(strange, script, tmp_path):
     copy = tmp_path / "set"
     shutil.copytree(strange, copy, symlinks=True, ignore=shutil.ignore_patterns("pipe*", "socket*"))
     for i in range(6):
         (copy / "covid" / f"{i}.jpg").unlink()  # an odd name costs no more than a plain one
     (copy / "normal" / "cut.jpg").write_bytes(DRAWINGS[3].read_bytes()[:3000])
     quick = ("--folds", 2, "--repeats", 1, "--epochs", 3, "--report", "report.html")
-    code, out, err = plain_run("train_covid19.py", "-d", copy, *map(str, quick), cwd=tmp_path)
-    assert code == 0, err
+    done = script("train_covid19.py", "-d", copy, *quick, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
     counted = "set: 8 covid + 6 normal images, 14 patients; 5 left out"
-    assert counted in out.splitlines()
+    assert counted in done.stdout.splitlines()
     cut = f"[INFO] left out: {copy}/normal/cut.jpg: is not an image that can be decoded; remove it"
-    assert err.replace("\r", "\n").splitlines().count(cut) == 1
+    assert done.stderr.replace("\r", "\n").splitlines().count(cut) == 1
     numbers = json.loads((tmp_path / "metrics.json").read_text())
     assert (numbers["dataset"]["images"], numbers["dataset"]["left_out"]) == ([8, 6], 5)
     assert sum(map(len, numbers["split"].values())) == 14
@@ -357,9 +357,9 @@ def test_training_and_evaluation_go_on_with_the_others(strange, tmp_path):
     assert "cannot be read, or in no class folder" in report
 
     command = ("evaluate_covid19.py", "-m", "covid19.keras", "-d", copy, "--json", "e.json")
-    code, out, err = plain_run(*command, cwd=tmp_path)
-    assert code == 0, err
-    assert counted in out.splitlines()
+    done = script(*command, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert counted in done.stdout.splitlines()
     numbers = json.loads((tmp_path / "e.json").read_text())
     assert (numbers["dataset"]["images"], numbers["dataset"]["left_out"]) == ([8, 6], 5)
 

@@ -141,13 +141,11 @@ def audited(tmp_path_factory):
 
     recipe = RECIPES["portable"]
     backbone = build_backbone(load_weights(), recipe, resolve_precision("auto"))
+    normal = drawings(2, False, None)
 
     def run(lesion, shortcut):
         root = tmp_path_factory.mktemp("where")
-        for name, images in (
-            ("covid", drawings(1, lesion, shortcut)),
-            ("normal", drawings(2, False, None)),
-        ):
+        for name, images in (("covid", drawings(1, lesion, shortcut)), ("normal", normal)):
             rows = [ManifestRow(f"{i}.jpg", "drawn", str(i), f"{name}{i}") for i in range(N)]
             fill_folder(root / name, zip(rows, images, strict=True))
         data = load_dataset(root, b"salt")
@@ -177,6 +175,7 @@ def test_with_a_marker_and_no_lesion_the_outside_predicts_better(audited):
 
 
 @pytest.mark.slow
+@pytest.mark.long
 def test_with_a_lesion_and_a_marker_the_verdict_names_both(audited):
     _, audit, verdict = audited(lesion=True, shortcut="marker")
     assert audit.alarm
