@@ -63,9 +63,9 @@ def main() -> None:
 
     found = engine.predict_files(predictor, data.paths, with_statistics=True)
     found = tqdm(found, total=len(data), desc="VGG16", unit="image")
-    predictions, unread = external.collect_predictions(found, data, predictor.positive)
+    predictions, gallery, unread = external.collect_predictions(found, data, predictor.positive)
     data = cli.leave_out_unread(data, unread)
-    run = external.evaluate_predictions(predictor, data, predictions, args.seed)
+    run = external.evaluate_predictions(predictor, data, predictions, gallery, args.seed)
     print(external_report.format_text(run))
     save_outputs(run, args.json, args.report)
     print(f"\n{DISCLAIMER}")

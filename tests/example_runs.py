@@ -19,7 +19,7 @@ from covidxray.evaluation.calibration import calibrate
 from covidxray.evaluation.external_scores import ExternalScores
 from covidxray.evaluation.metrics import Subgroup
 from covidxray.evaluation.regions import compare_regions
-from covidxray.pipeline.external_run import DatasetPredictions, ExternalRun
+from covidxray.pipeline.external_run import ExternalRun
 from covidxray.pipeline.runs import (
     Case,
     CrossValidationResult,
@@ -198,14 +198,11 @@ def external_run(data):
         data=data,
         copies=0,
         positive=0,
-        predictions=DatasetPredictions(
-            probabilities=np.column_stack([covid, 1 - covid]),
-            region_scores=region_scores,
-            lungs_found=np.arange(16) > 0,
-            warnings=2,
-            image_statistics=[],
-            gallery=example_gallery(data),
-        ),
+        probabilities=np.column_stack([covid, 1 - covid]),
+        region_scores=region_scores,
+        pairs_of_lungs=15,
+        warnings=2,
+        gallery=example_gallery(data),
         trained_images=trained,
         trained_patients=np.arange(16) // 2 == 2,
         scores=ExternalScores(

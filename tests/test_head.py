@@ -23,7 +23,7 @@ from covidxray.model.heads import (
 )
 from covidxray.model.lungs import load_segmenter
 from covidxray.model.model_file import build_model
-from covidxray.model.vgg16 import FEATURES, RECIPES, Recipe, build_backbone, native_bfloat16
+from covidxray.model.vgg16 import FEATURES, RECIPES, Recipe, build_backbone, resolve_precision
 from covidxray.model.weights import load_weights
 from covidxray.pipeline.runs import TrainConfig
 from covidxray.pipeline.training import head_options
@@ -334,9 +334,14 @@ def test_the_backbone_is_keras_own_vgg16_pooled_over_the_whole_map(
     assert not own.trainable_variables
 
 
+no_bfloat16 = pytest.mark.skipif(
+    resolve_precision("auto") == "float32", reason="this CPU does not compute bfloat16 natively"
+)
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("recipe", ["portable", pytest.param("tutorial", marks=pytest.mark.long)])
-@pytest.mark.skipif(not native_bfloat16(), reason="this CPU does not compute bfloat16 natively")
+@no_bfloat16
 def test_bfloat16_features_differ_by_less_than_2_percent(weights, images, recipe):
     _, exact = features_of(weights, recipe, "float32", images)
     _, fast = features_of(weights, recipe, "bfloat16", images)
@@ -345,7 +350,7 @@ def test_bfloat16_features_differ_by_less_than_2_percent(weights, images, recipe
 
 @pytest.mark.slow
 @pytest.mark.long
-@pytest.mark.skipif(not native_bfloat16(), reason="this CPU does not compute bfloat16 natively")
+@no_bfloat16
 def test_bfloat16_changes_one_class_in_a_hundred_at_most_and_hardly_the_auc(weights, tmp_path):
     paths, labels, patients = [], [], []
     for label, name in enumerate(("covid", "normal")):

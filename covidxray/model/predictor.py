@@ -1,7 +1,7 @@
 """Apply a saved model to images: probabilities, warnings, the lungs and a heat map."""
 
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import keras
@@ -52,15 +52,16 @@ class Prediction:
     heat: np.ndarray
     statistics: ImageStatistics | None = None
 
+    def without_pictures(self) -> "Prediction":
+        """The same without image, lungs and heat, which take 0.4 MB."""
+        empty = np.empty(0)
+        return replace(self, image=empty, lungs=empty, heat=empty)
 
-@dataclass(frozen=True)
-class NetworkOutputs:
-    """What the network computes from one image: float32 arrays, which the cache stores."""
 
-    probabilities: np.ndarray  # (C,)
-    regions: np.ndarray  # (3, 512), features of each of `lungs.REGIONS`
-    logits: np.ndarray  # (28, 28), of the lungs
-    heat: np.ndarray  # (h, w), of the predicted class (`gradcam.coarse_heat`)
+# What the network computes from one image, and the cache stores, as float32 arrays: `probabilities`
+# (C,), `regions` (3, 512), the features of each of `lungs.REGIONS`, `logits` (28, 28) of the lungs,
+# and `heat` (h, w) of the predicted class (`gradcam.coarse_heat`).
+NetworkOutputs = dict[str, np.ndarray]
 
 
 @dataclass(frozen=True)
@@ -122,7 +123,7 @@ class Predictor:
                 continue
             found = image.cached or self._network_outputs(outputs)
             if self._cache and not image.cached:
-                self._cache.put(image.key, vars(found))
+                self._cache.put(image.key, found)
             yield self._predict(image.pixels, found, image.statistics)
 
     def predict(self, images: Iterable[np.ndarray]) -> Iterator[Prediction]:
@@ -140,8 +141,7 @@ class Predictor:
         if not self._cache:
             return _DecodedImage(pixels, statistics, "", None)
         key = cache_key({**self._depends, "image": file.sha256})
-        arrays = self._cache.get(key)
-        return _DecodedImage(pixels, statistics, key, NetworkOutputs(**arrays) if arrays else None)
+        return _DecodedImage(pixels, statistics, key, self._cache.get(key))
 
     def _network_outputs(self, outputs: list[np.ndarray]) -> NetworkOutputs:
         """Combine the outputs of the network for one image."""
@@ -149,7 +149,12 @@ class Predictor:
         features = regions[REGIONS.index(self.metadata.pool)]
         label, within = self._label(probabilities), self._within(logits)
         heat = coarse_heat(self._network, self._recipe.power, features, maps, label, within)
-        return NetworkOutputs(probabilities, np.stack(regions), logits, heat)
+        return {
+            "probabilities": probabilities,
+            "regions": np.stack(regions),
+            "logits": logits,
+            "heat": heat,
+        }
 
     def _label(self, probabilities: np.ndarray) -> int:
         row = probabilities.astype(np.float64)[None]
@@ -162,14 +167,14 @@ class Predictor:
     def _predict(
         self, image: np.ndarray, outputs: NetworkOutputs, statistics: ImageStatistics | None = None
     ) -> Prediction:
-        features = dict(zip(REGIONS, outputs.regions, strict=True))
-        probabilities = outputs.probabilities.astype(np.float64)
+        features = dict(zip(REGIONS, outputs["regions"], strict=True))
+        probabilities = outputs["probabilities"].astype(np.float64)
         scores = {self.metadata.pool: float(probabilities[self.positive])}
         for region, heads in self.other_heads.items():
             scores[region] = float(heads.predict(features[region][None], 0)[0, self.positive])
         distance = float(self.outlier_detector.distance(features["whole"][None])[0])
         distance /= float(self.outlier_detector.limit)
-        lungs = enlarge(outputs.logits)
+        lungs = enlarge(outputs["logits"])
         lungs_found = is_pair_of_lungs(lungs)
         warning = non_radiograph_warning(image)
         if not warning and not lungs_found:
@@ -180,12 +185,12 @@ class Predictor:
             image=image,
             probabilities=probabilities,
             scores=scores,
-            label=self._label(outputs.probabilities),
+            label=self._label(outputs["probabilities"]),
             distance=distance,
             warning=warning,
             lungs=lungs,
             lungs_found=lungs_found,
-            heat=enlarge_heat(outputs.heat, self._within(outputs.logits)),
+            heat=enlarge_heat(outputs["heat"], self._within(outputs["logits"])),
             statistics=statistics,
         )
 

@@ -45,20 +45,18 @@ RECIPES = {
 }
 
 
-def native_bfloat16() -> bool:
-    """Whether this CPU multiplies bfloat16 natively; False on systems other than Linux."""
+def resolve_precision(name: str) -> str:
+    """Replace "auto" by "bfloat16" if this is Linux and its CPU multiplies bfloat16 natively.
+
+    Otherwise "auto" is "float32". Another name is returned as it is.
+    """
+    if name != "auto":
+        return name
     try:
         flags = Path("/proc/cpuinfo").read_text()
     except OSError:
-        return False
-    return "avx512_bf16" in flags or "amx_bf16" in flags
-
-
-def resolve_precision(name: str) -> str:
-    """Replace "auto" by "bfloat16" if the CPU supports it natively, otherwise by "float32"."""
-    if name != "auto":
-        return name
-    return "bfloat16" if native_bfloat16() else "float32"
+        return "float32"
+    return "bfloat16" if "avx512_bf16" in flags or "amx_bf16" in flags else "float32"
 
 
 def build_backbone(weights: Weights, recipe: Recipe, precision: str = "float32") -> keras.Model:

@@ -8,33 +8,12 @@ import numpy as np
 
 from covidxray.audit.audit import AuditResult
 from covidxray.data.dataset import Dataset
-from covidxray.data.image_statistics import ImageStatistics
 from covidxray.evaluation.external_scores import ExternalScores
 from covidxray.evaluation.regions import RegionComparison
 from covidxray.pipeline.runs import Gallery
 
 if TYPE_CHECKING:
     from covidxray.model.model_file import ModelMetadata
-
-
-@dataclass(frozen=True)
-class DatasetPredictions:
-    """What a model predicts for the N images of a data set that can be read.
-
-    Attributes:
-        probabilities: (N, C) float64.
-        region_scores: region -> (N,) float64, probability of the positive class.
-        lungs_found: (N,) bool, whether a pair of lungs was found.
-        warnings: how many images carry a warning.
-        gallery: cases to show.
-    """
-
-    probabilities: np.ndarray
-    region_scores: dict[str, np.ndarray]
-    lungs_found: np.ndarray
-    warnings: int
-    image_statistics: list[ImageStatistics]
-    gallery: Gallery
 
 
 @dataclass(frozen=True)
@@ -46,6 +25,11 @@ class ExternalRun:
         data: the images that could be read; patients who share a picture are one group.
         copies: how many images have a copy under another patient.
         positive: label of the positive class.
+        probabilities: (N, C) float64.
+        region_scores: region -> (N,) float64, probability of the positive class.
+        pairs_of_lungs: in how many images a pair of lungs was found.
+        warnings: how many images carry a warning.
+        gallery: cases to show.
         trained_images, trained_patients: (N,) bool, whether an image, or its patient, was among
             the training images.
         scores: at the stored threshold, and what needs none.
@@ -57,7 +41,11 @@ class ExternalRun:
     data: Dataset
     copies: int
     positive: int
-    predictions: DatasetPredictions
+    probabilities: np.ndarray
+    region_scores: dict[str, np.ndarray]
+    pairs_of_lungs: int
+    warnings: int
+    gallery: Gallery
     trained_images: np.ndarray
     trained_patients: np.ndarray
     scores: ExternalScores

@@ -21,7 +21,7 @@ def format_text(run: ExternalRun) -> str:
             f"TRAINED ON: {trained.sum()} of these images were trained on, and {also.sum()} more "
             "are of\npatients trained on. The numbers are too good by them; see the subgroups."
         )
-    lines.append(f"unlike the training images: {run.predictions.warnings} of {len(run.data)}")
+    lines.append(f"unlike the training images: {run.warnings} of {len(run.data)}")
     lines.append(f"\nat the stored threshold, {run.metadata.threshold:.3f}:\n")
     lines.append(format_scores(run.scores, run.data.classes))
     if run.regions:
@@ -41,10 +41,10 @@ def json_results(run: ExternalRun) -> dict[str, Any]:
         "dataset": results.describe_data(run.data, run.copies),
         "model": {"file": run.model.name, **text.model_card(run.metadata)},
         "trained_on": {"images": images, "of_patients": patients},
-        "unlike_the_training_images": run.predictions.warnings,
-        "heat_in_centre": run.predictions.gallery.heat_in_centre,
-        "heat_in_lungs": run.predictions.gallery.heat_in_lungs,
-        "pairs_of_lungs": run.predictions.lungs_found.sum(),
+        "unlike_the_training_images": run.warnings,
+        "heat_in_centre": run.gallery.heat_in_centre,
+        "heat_in_lungs": run.gallery.heat_in_lungs,
+        "pairs_of_lungs": run.pairs_of_lungs,
         "where": run.regions and asdict(run.regions),
         **asdict(run.scores),
         "shortcuts": run.audit and results.audit_results(run.audit, run.regions),
@@ -54,8 +54,8 @@ def json_results(run: ExternalRun) -> dict[str, Any]:
 
 def report_content(run: ExternalRun) -> html.ReportContent:
     """What the HTML report of an evaluation shows."""
-    data, scores, predictions = run.data, run.scores, run.predictions
-    is_positive, y_score = data.labels == run.positive, predictions.probabilities[:, run.positive]
+    data, scores = run.data, run.scores
+    is_positive, y_score = data.labels == run.positive, run.probabilities[:, run.positive]
     headline = html.defined_scores(scores.evaluation)
     if scores.auc:
         headline = {"AUC": scores.auc} | headline
@@ -63,9 +63,7 @@ def report_content(run: ExternalRun) -> html.ReportContent:
         headline["false-positive rate"] = scores.false_positive_rate
     headline |= scores.fixed | {"Brier score": scores.calibration.brier}
     headline["expected calibration error"] = scores.calibration.error
-    region_scores = []
-    if run.regions:
-        region_scores = html.scores_by_region(is_positive, predictions.region_scores)
+    region_scores = html.scores_by_region(is_positive, run.region_scores) if run.regions else []
     return html.ReportContent(
         title=f"A saved model on {data.name}",
         headline=headline,
@@ -75,7 +73,7 @@ def report_content(run: ExternalRun) -> html.ReportContent:
         region_scores=region_scores,
         audit=run.audit,
         regions=run.regions,
-        gallery=predictions.gallery,
+        gallery=run.gallery,
         subgroups=scores.subgroups,
         data=data,
         metadata=run.metadata,
