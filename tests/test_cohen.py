@@ -317,3 +317,29 @@ def test_the_images_to_choose_from_are_of_different_patients_before_the_limit(
     done = script("build_covid_dataset.py", "-c", root, "-o", out, *too_many)
     assert done.returncode == 2
     assert "6 images asked for, but there are 5" in done.stderr
+
+
+def test_the_folder_of_images_may_be_a_link(clone, script, tmp_path):
+    root = clone((1, "COVID-19", "PA", "a.png"))
+    (root / "images").rename(tmp_path / "elsewhere")
+    (root / "images").symlink_to(tmp_path / "elsewhere")
+    done = script("build_covid_dataset.py", "-c", root, "-o", tmp_path / "covid")
+    assert done.returncode == 0, done.stderr
+    assert set(read_manifest(tmp_path / "covid")) == {"a.png"}
+
+
+def test_an_image_without_a_mask_is_not_logged(clone, caplog):
+    root = clone((1, "COVID-19", "PA", "a.png"))
+    assert cohen.find_masks(root, ["a.png"]) == {}
+    assert caplog.text == ""
+
+
+def test_a_clone_without_its_table_is_one_line_with_the_remedy(tmp_path):
+    with pytest.raises(InputError, match=r"metadata.csv: cannot be read \(No such file.*give the"):
+        cohen.read_metadata(tmp_path / "metadata.csv")
+
+
+def test_a_table_without_a_view_column_names_it(tmp_path):
+    (tmp_path / "metadata.csv").write_text("patientid,finding,filename\n")
+    with pytest.raises(InputError, match="has no view column; use a later version of the repos"):
+        cohen.read_metadata(tmp_path / "metadata.csv")

@@ -190,6 +190,20 @@ def test_a_window_may_have_another_form(path, function, shown):
     assert grey(path, [50, 100, 150, 200, 250], **window) == shown
 
 
+def test_a_slope_without_an_intercept_adds_nothing(path):
+    window = {"WindowCenter": 100.5, "WindowWidth": 101, "RescaleSlope": 2}
+    assert grey(path, [25, 50, 75], **window) == [0, 128, 255]
+
+
+def test_a_window_may_be_one_value_wide(path):
+    window = {"WindowCenter": 150, "WindowWidth": 1}
+    assert grey(path, [100, 149, 150, 200], **window) == [0, 0, 255, 255]
+
+
+def test_a_centre_without_a_width_is_no_window(path):
+    assert grey(path, [100, 200], WindowCenter=300) == [0, 255]
+
+
 def test_an_empty_window_is_none(path):
     assert grey(path, [100, 200], WindowCenter=None, WindowWidth=None) == [0, 255]
 
@@ -523,3 +537,44 @@ def test_real_files_are_read_by_what_their_tags_say(real_data):
     assert lungs < spine - 60
     # The same pixels, only called MONOCHROME1.
     assert np.abs(plain + fake - 255).max() <= 1
+
+
+def colours(path, values, dtype):
+    """The pixels of a colour image with these stored values, (n, 3)."""
+    save_dicom(path, np.array([values] * 2, dtype), "RGB")
+    return read_pixels(path)[0].tolist()
+
+
+def test_colours_of_8_bits_stay_as_they_are(path):
+    values = [[10, 20, 30], [40, 50, 60]]
+    assert colours(path, values, np.uint8) == values
+
+
+def test_colours_of_16_bits_span_black_to_white(path):
+    values = [[1000, 2000, 2000], [3000, 2000, 1000]]
+    assert colours(path, values, np.uint16) == [[0, 128, 128], [255, 128, 0]]
+
+
+@pytest.mark.parametrize("order", ["<", ">"])
+def test_a_lut_of_bytes_is_in_the_order_of_its_file(path, order):
+    save_dicom(path, np.zeros((2, 3), np.uint16))
+    ds = pydicom.dcmread(path)
+    item = pydicom.Dataset()
+    item.LUTDescriptor = [3, 0, 16]
+    item.add_new("LUTData", "OW", np.array([0, 1000, 500], f"{order}u2").tobytes())
+    ds.ModalityLUTSequence = [item]
+    write_in_order(path, ds, np.array([[0, 1, 2]] * 2), order)
+    assert read_pixels(path)[0, :, 0].tolist() == [0, 255, 128]
+
+
+@pytest.mark.parametrize("sex", ["F", "M", "O"])
+def test_the_sexes_that_the_standard_defines_are_kept(path, drawing, sex):
+    save_dicom(path, drawing, PatientSex=sex)
+    assert read_header(path)["sex"] == sex
+
+
+def test_the_bits_that_are_told_are_those_stored(path):
+    save_dicom(path, np.arange(4, dtype=np.uint16).reshape(2, 2), bits=12)
+    facts = dicom.decode(ImageFile.read(path))[1]
+    assert (facts["bits"], facts["channels"]) == (12, 1)
+    assert facts["format"] == f"DICOM {uid.ExplicitVRLittleEndian}"

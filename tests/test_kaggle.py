@@ -177,3 +177,56 @@ def test_a_manifests_row_says_where_the_image_was_taken_from(chest_xray, script,
     assert (row.source, row.finding) == (kaggle.SOURCE, "No Finding")
     assert (row.license, row.synthetic) == ("CC BY 4.0", "no")
     assert (out / row.filename).read_bytes() == (root / row.source_id).read_bytes()
+
+
+def test_a_name_that_two_splits_share_is_taken_once_whatever_its_case(chest_xray):
+    root = chest_xray(["IM-0001-0001.jpeg"], ["im-0001-0001.JPEG"])
+    paths, _ = kaggle.list_normal(root, ["train", "test"])
+    taken, copies, _ = kaggle.sample(paths, 1, np.random.default_rng(0), one_per_patient=False)
+    assert (len(taken), len(copies)) == (1, 0)
+    with pytest.raises(InputError, match="there are 1 normal different images"):
+        kaggle.sample(paths, 2, np.random.default_rng(0), one_per_patient=False)
+
+
+def test_a_second_image_of_a_patient_does_not_end_the_drawing(chest_xray):
+    root = chest_xray([f"IM-0001-{i:04d}.jpeg" for i in range(5)] + ["IM-0002-0001.jpeg"])
+    paths, _ = kaggle.list_normal(root, ["train"])
+    for seed in range(10):
+        taken, _, _ = kaggle.sample(paths, 2, np.random.default_rng(seed))
+        assert {kaggle.patient_of(path) for path in taken} == {"IM-0001", "IM-0002"}
+
+
+def test_damaged_images_are_given_with_their_errors(chest_xray):
+    root = chest_xray(["IM-0001-0001.jpeg"])
+    (root / "train" / "NORMAL" / "IM-0002-0001.jpeg").write_bytes(b"no image")
+    paths, _ = kaggle.list_normal(root, ["train"])
+    with pytest.raises(InputError, match="there are 1 normal patients; give a smaller number"):
+        kaggle.sample(paths, 2, np.random.default_rng(0))
+    found = [kaggle.sample(paths, 1, np.random.default_rng(seed)).damaged for seed in range(9)]
+    errors = [str(error) for damaged in found for error in damaged.values()]
+    assert errors and all("IM-0002-0001.jpeg: is not an image" in error for error in errors)
+
+
+def test_only_images_that_are_not_hidden_are_listed(chest_xray):
+    root = chest_xray(["IM-0001-0001.jpeg", "._IM-0002-0001.jpeg"])
+    (root / "train" / "NORMAL" / "notes.txt").write_text("none")
+    normal, pneumonia = kaggle.list_normal(root, ["train"])
+    assert [path.name for path in [*normal, *pneumonia]] == ["IM-0001-0001.jpeg"]
+
+
+def test_what_is_missing_is_said_with_its_folder(chest_xray, tmp_path):
+    root = chest_xray(["IM-0001-0001.jpeg"])
+    (tmp_path / "__MACOSX" / "train" / "NORMAL").mkdir(parents=True)
+    (tmp_path / "a-file").write_text("none")
+    assert kaggle.find_root(tmp_path) == root
+    with pytest.raises(InputError, match="val/NORMAL: no such folder; choose another --split"):
+        kaggle.list_normal(root, ["val"])
+    with pytest.raises(InputError, match="NORMAL: has no train/NORMAL; give the unzipped"):
+        kaggle.find_root(root / "train" / "NORMAL")
+
+
+def test_a_row_names_licence_and_address_of_the_data_set(chest_xray):
+    root = chest_xray(["IM-0001-0001.jpeg"])
+    row = kaggle.row(root, root / "train" / "NORMAL" / "IM-0001-0001.jpeg")
+    assert row.license == "CC BY 4.0"
+    assert row.url == "https://data.mendeley.com/datasets/rscbjbr9sj"
