@@ -12,7 +12,8 @@ from pydicom import uid
 from pydicom.dataset import FileMetaDataset
 
 from covidxray.data import dicom
-from covidxray.data.image_file import ImageFile, scale_to_uint8
+from covidxray.data.grey import scale_to_uint8
+from covidxray.data.image_file import ImageFile
 from covidxray.data.image_statistics import read_with_statistics
 from covidxray.data.images import read_image
 from covidxray.data.manifest import patient_digest
@@ -360,7 +361,8 @@ def test_a_lut_may_be_bytes_in_the_order_of_the_file(path, order, bits):
     ds = pydicom.dcmread(save_dicom(path, values.astype(np.uint16)))
     ds.VOILUTSequence = lut(0, entries, bits)
     del ds.VOILUTSequence[0].LUTData
-    content = np.array(entries, f"{order}u{bits // 8}").tobytes()
+    stored = np.array(entries) * (257 if bits == 16 else 1)  # 255 becomes the largest of 16 bits
+    content = stored.astype(f"{order}u{bits // 8}").tobytes()
     ds.VOILUTSequence[0].add_new("LUTData", "OW", content)
     write_in_order(path, ds, values, order)
     assert read_pixels(path)[0, :, 0].tolist() == entries

@@ -65,7 +65,18 @@ def run(script, tmp_path_factory):
 
 def train(script, folder, cache, changed=(), repeats=1):
     fill(folder / "set", changed)
-    options = ("--repeats", repeats, "--folds", 3, "--views", 1, "--rotation", 90, "--test-size", 0.3)
+    options = (
+        "--repeats",
+        repeats,
+        "--folds",
+        3,
+        "--views",
+        1,
+        "--rotation",
+        90,
+        "--test-size",
+        0.3,
+    )
     quick = ("--epochs", 10, "--precision", "float32", "--cache", cache)
     done = script("train_covid19.py", "-d", "set", *options, *quick, cwd=folder)
     assert done.returncode == 0, done.stderr

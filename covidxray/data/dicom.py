@@ -19,6 +19,8 @@ from pydicom.filereader import read_dataset, read_preamble
 from pydicom.pixels import apply_color_lut, get_decoder, pixel_array
 
 from covidxray.data import image_file
+from covidxray.data.dicom_grey import grey_as_displayed, keep_stored_bits
+from covidxray.data.grey import scale_to_uint8, value_range
 from covidxray.data.image_file import Facts, ImageFile
 from covidxray.data.manifest import patient_digest
 from covidxray.errors import InputError
@@ -32,7 +34,11 @@ IMAGECODECS = uid.RLELossless, *JPEGS, *uid.JPEGLSTransferSyntaxes
 for syntax in IMAGECODECS:
     get_decoder(syntax).add_plugin("imagecodecs", ("covidxray.data.dicom_codecs", "decode_frame"))
 PIXELS = ("PixelData", "FloatPixelData", "DoubleFloatPixelData")
+REQUIRED_FOR_FLOATS = ("Rows", "Columns", "BitsAllocated", "PhotometricInterpretation")
+REQUIRED = (*REQUIRED_FOR_FLOATS, "BitsStored", "PixelRepresentation")
 HEADER = ("PatientID", "IssuerOfPatientID", "PatientSex", "PatientAge", "ViewPosition")
+FRAMES, SCAN, FILL = (0xC0, 0xC1, 0xC2, 0xC3, 0xF7), 0xDA, 0xFF  # second bytes of JPEG markers
+END = b"\xff\xd9"
 PER_YEAR = {"Y": 1, "M": 12, "W": 365.25 / 7, "D": 365.25}
 # The defined terms (PS3.3 C.8.1.1.1.3 and C.8.11.1). Any other text could identify the patient.
 VIEWS = ("AP", "PA", "LL", "RL", "RLD", "LLD", "RLO", "LLO", "LAT", "LATERAL")
@@ -67,37 +73,45 @@ def _years(age: str) -> str:
 
 
 def decode(file: ImageFile) -> tuple[np.ndarray, Facts]:
-    """Decode a DICOM file with one frame.
-
-    Grey values go through the modality LUT or the rescaling, and then through the first VOI LUT, or
-    else the first window, or else are scaled so that the darkest pixel is 0 and the brightest 255.
-    MONOCHROME1 is inverted, and padding becomes black (PS3.3 C.7.6.3, C.7.5.1.1.2, C.11.1, C.11.2).
+    """Decode a DICOM file with one frame, as a viewer shows it (`dicom_grey.grey_as_displayed`).
 
     Returns:
         uint8 array of shape (H, W, 3), RGB, and `ImageFile.facts`.
 
     Raises:
-        InputError: no pixels, too many pixels, several frames, an unknown compression, or damage.
+        InputError: no pixels, too many pixels, several frames, an unknown compression, damage, or
+            no tag that decoding needs.
     """
     path = file.path
     with _nothing_quoted(path):
         ds = _parse(file)
         if not any(name in ds for name in PIXELS):
             raise InputError(f"{path}: holds no pixels or is cut short; replace or remove it")
+        _check_tags(path, ds)
         frames = int(ds.get("NumberOfFrames") or 1)
         if ds.Rows * ds.Columns * frames > Image.MAX_IMAGE_PIXELS:
             raise InputError(f"{path}: has too many pixels; scale it down")
         if frames != 1:
             raise InputError(f"{path}: holds several frames; save each as a file of its own")
-        for element in ds.group_dataset(0x0028):
-            if element.is_empty:  # pydicom would take an empty element for a value
-                del ds[element.tag]
         named_syntax = ds.file_meta.get("TransferSyntaxUID", "")
         ds.file_meta.TransferSyntaxUID = named_syntax or _uncompressed_syntax(ds)
-        pixels = _to_rgb(_decompress(path, ds), ds)
+        pixels = _to_rgb(keep_stored_bits(_decompress(path, ds), ds), ds)
         bits = ds.get("BitsStored", ds.BitsAllocated)  # pixels of type float lack the first
         shape, channels = (ds.Rows, ds.Columns), ds.SamplesPerPixel
         return pixels, file.facts(shape, f"DICOM {named_syntax}", bits, channels)
+
+
+def _check_tags(path: Path, ds: Dataset) -> None:
+    """Remove empty elements, add what has a default, and name a tag that is missing."""
+    for element in ds.group_dataset(0x0028):
+        if element.is_empty:  # pydicom would take an empty element for a value
+            del ds[element.tag]
+    for name in REQUIRED if "PixelData" in ds else REQUIRED_FOR_FLOATS:
+        if name not in ds:
+            raise InputError(f"{path}: has no {name}, which an image needs; fetch it again")
+    ds.PhotometricInterpretation = str(ds.PhotometricInterpretation).strip().upper()
+    grey = ds.PhotometricInterpretation.startswith(("MONO", "PALETTE"))
+    ds.SamplesPerPixel = ds.get("SamplesPerPixel", 1 if grey else 3)
 
 
 @contextmanager
@@ -151,7 +165,7 @@ def _decompress(path: Path, ds: Dataset) -> np.ndarray:
         stream = get_frame(ds.PixelData, 0, number_of_frames=1)
         if _stream_size(stream) != (ds.Columns, ds.Rows):  # decoders allocate the stream's size
             raise ValueError("the stream has another size than the image")
-    return pixel_array(ds, index=0, decoding_plugin=plugin)
+    return pixel_array(ds, index=0, decoding_plugin=plugin, correct_unused_bits=False)
 
 
 def _stream_size(stream: bytes) -> tuple[int, int]:
@@ -160,77 +174,27 @@ def _stream_size(stream: bytes) -> tuple[int, int]:
         with Image.open(io.BytesIO(stream), formats=("JPEG2000",)) as image:
             return image.size
     image_file.check_scans(stream)
-    if not stream.rstrip(b"\0\xff").endswith(b"\xd9"):
+    at, size = 2, (0, 0)
+    while stream[at + 1] != SCAN:
+        if stream[at + 1] in FRAMES:
+            height, width = stream[at + 5 : at + 7], stream[at + 7 : at + 9]
+            size = int.from_bytes(width), int.from_bytes(height)
+        # A marker may be preceded by any number of fill bytes, each 0xFF.
+        at += 1 if stream[at + 1] == FILL else 2 + int.from_bytes(stream[at + 2 : at + 4])
+    if END not in stream[at:]:
         raise ValueError("the stream has no end")  # decoders would return half an image
-    at = 2
-    while stream[at + 1] not in (0xC0, 0xC1, 0xC2, 0xC3, 0xF7):
-        at += 2 + int.from_bytes(stream[at + 2 : at + 4])
-    return int.from_bytes(stream[at + 7 : at + 9]), int.from_bytes(stream[at + 5 : at + 7])
+    return size
 
 
 def _to_rgb(stored: np.ndarray, ds: Dataset) -> np.ndarray:
     """Stored values (H, W) or (H, W, 3) -> uint8 RGB (H, W, 3)."""
     kind = ds.PhotometricInterpretation
     if kind in ("MONOCHROME1", "MONOCHROME2"):
-        return np.repeat(_grey_as_displayed(stored, ds)[..., None], 3, axis=2)
+        return np.repeat(grey_as_displayed(stored, ds)[..., None], 3, axis=2)
     if kind == "PALETTE COLOR":
         stored = apply_color_lut(stored, ds)[..., :3]
     elif kind != "RGB" and not kind.startswith("YBR_"):
         raise ValueError("unknown photometric interpretation")
     if stored.dtype == np.uint8:
         return stored
-    return image_file.scale_to_uint8(stored, stored.min(), stored.max())
-
-
-def _grey_as_displayed(stored: np.ndarray, ds: Dataset) -> np.ndarray:
-    """Stored grey values (H, W) -> uint8 (H, W), bright where a viewer is bright.
-
-    pydicom 3.0 has functions for this, but its window inverts an image with a negative rescale
-    slope, and its LUT of 8 bits uses only the last 8 bits of a value.
-    """
-    padding = np.zeros(stored.shape, bool)
-    if "PixelPaddingValue" in ds:
-        limits = ds.PixelPaddingValue, ds.get("PixelPaddingRangeLimit", ds.PixelPaddingValue)
-        padding = (stored >= min(limits)) & (stored <= max(limits))
-    values = stored.astype(np.float64)
-    if "ModalityLUTSequence" in ds:
-        values = _apply_lut(values, *_read_lut(ds, ds.ModalityLUTSequence[0]))
-    elif "RescaleSlope" in ds:
-        values = values * float(ds.RescaleSlope) + float(ds.get("RescaleIntercept", 0))
-    if "VOILUTSequence" in ds:
-        first, table = _read_lut(ds, ds.VOILUTSequence[0])
-        values, low, high = _apply_lut(values, first, table), table.min(), table.max()
-    elif "WindowCenter" in ds and np.ravel(ds.get("WindowWidth", 0))[0] >= 1:
-        values, low, high = _apply_window(values, ds), 0, 1
-    else:
-        image = values[~padding]
-        low, high = image.min(), image.max()
-    grey = image_file.scale_to_uint8(values, low, high)
-    if ds.PhotometricInterpretation == "MONOCHROME1":
-        grey = 255 - grey
-    grey[padding] = 0
-    return grey
-
-
-def _apply_window(values: np.ndarray, ds: Dataset) -> np.ndarray:
-    centre, width = float(np.ravel(ds.WindowCenter)[0]), float(np.ravel(ds.WindowWidth)[0])
-    function = ds.get("VOILUTFunction", "LINEAR")
-    if function == "SIGMOID":
-        return 1 / (1 + np.exp(-4 * (values - centre) / width))
-    if function == "LINEAR":
-        centre, width = centre - 0.5, max(width - 1, 1e-9)
-    return ((values - centre) / width + 0.5).clip(0, 1)
-
-
-def _read_lut(ds: Dataset, item: Dataset) -> tuple[int, np.ndarray]:
-    """The first stored value that a LUT maps, and the outputs for it and the values after it."""
-    length, first, _ = item.LUTDescriptor
-    table = item.LUTData
-    if isinstance(table, bytes):
-        order = "<" if ds.original_encoding[1] else ">"
-        table = np.frombuffer(table, f"{order}u{len(table) // (length or 65536)}")
-    return first, np.asarray(table, np.float64)
-
-
-def _apply_lut(values: np.ndarray, first: int, table: np.ndarray) -> np.ndarray:
-    return table[(values - first).clip(0, len(table) - 1).astype(np.intp)]
+    return scale_to_uint8(stored, *value_range(stored, deep=True))

@@ -8,7 +8,6 @@ import warnings
 from dataclasses import dataclass, field
 from pathlib import Path
 
-import numpy as np
 from PIL import Image
 
 from covidxray.errors import InputError
@@ -121,9 +120,3 @@ def check_scans(jpeg: bytes) -> None:
     """Raise ValueError for a JPEG that would take hours: each scan is a pass over the image."""
     if jpeg.count(b"\xff\xda") > MAX_SCANS:
         raise ValueError("too many scans")
-
-
-def scale_to_uint8(values: np.ndarray, low: float, high: float) -> np.ndarray:
-    """Scale numbers of any shape so that `low` becomes 0 and `high` 255, as uint8."""
-    scaled = (values - low) * (255 / max(high - low, 1e-9))
-    return scaled.round(out=scaled).clip(0, 255, out=scaled).astype(np.uint8)

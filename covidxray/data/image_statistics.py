@@ -10,9 +10,11 @@ import cv2
 import numpy as np
 
 from covidxray.data.duplicates import perceptual_hash
+from covidxray.data.grey import is_blank
 from covidxray.data.image_file import Facts, ImageFile
 from covidxray.data.images import decode
 from covidxray.data.manifest import ManifestRow
+from covidxray.errors import InputError
 
 THUMBNAIL = 8  # pixels per side
 FRAME = 8  # width of the outer frame in pixels, of 224
@@ -52,8 +54,14 @@ class ImageStatistics:
 
 
 def read_with_statistics(path: Path | ImageFile) -> tuple[np.ndarray, ImageStatistics]:
-    """The pixels of an image file, as `read_image` returns or refuses them, and its statistics."""
-    pixels, facts = decode(ImageFile.read(path))
+    """The pixels of an image file, as `read_image` returns or refuses them, and its statistics.
+
+    Raises InputError for a blank image as well, which no model can learn from or be tested on.
+    """
+    file = ImageFile.read(path)
+    pixels, facts = decode(file)
+    if is_blank(pixels):
+        raise InputError(f"{file.path}: is blank or nearly blank; remove it")
     return pixels, measure_image(pixels, facts)
 
 

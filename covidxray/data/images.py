@@ -5,14 +5,17 @@ from pathlib import Path
 
 import cv2
 import numpy as np
-from PIL import Image, ImageOps
+from PIL import ExifTags, Image, ImageOps
 
 from covidxray.data import SIZE, image_file
+from covidxray.data.grey import scale_to_uint8, value_range
 from covidxray.data.image_file import Facts, ImageFile
 from covidxray.errors import InputError
 from covidxray.files import atomic_write
 
 FORMATS = ("JPEG", "PNG", "BMP", "TIFF", "GIF", "WEBP")  # Pillow starts programs for some others
+TIFF_BITS, TIFF_PHOTOMETRIC = 258, 262  # numbers of tags
+PNG_CHANNELS = (2, 4, 6)  # colour types with several channels: RGB, grey and alpha, RGB and alpha
 JPEG_TABLE_SUM = 3688  # of the luminance table for quality 50 (ITU-T T.81, table K.1)
 
 
@@ -24,9 +27,9 @@ def read_image(path: Path | ImageFile, size: int = SIZE) -> np.ndarray:
 def decode(file: ImageFile, size: int = SIZE) -> tuple[np.ndarray, Facts]:
     """Decode an image and resize it to a square without keeping its aspect, as the tutorial does.
 
-    Grey, palette, alpha and CMYK images become RGB. Values of more than 8 bits are scaled so that
-    the darkest pixel is 0 and the brightest 255. The EXIF orientation is applied. A DICOM file is
-    decoded as a viewer shows it (`dicom.decode`).
+    Grey, palette, alpha and CMYK images become RGB. Values of more than 8 bits are scaled to their
+    own range (`grey.value_range`). The EXIF orientation is applied. A DICOM file is decoded
+    as a viewer shows it (`dicom.decode`).
 
     Returns:
         uint8 array of shape (size, size, 3), RGB, and `ImageFile.facts`.
@@ -57,8 +60,10 @@ def _decode_with_pillow(file: ImageFile) -> tuple[np.ndarray, Facts]:
             elif image.format in ("JPEG", "MPO"):
                 image_file.check_scans(file.content)
             image.load()
-            ImageOps.exif_transpose(image, in_place=True)
-            return _grey_or_rgb(image), facts
+            deep = _is_deep_colour(image, file.content)
+            loaded = _read_deep_colour(image, file.content) if deep else image
+            ImageOps.exif_transpose(loaded, in_place=True)
+            return _grey_or_rgb(loaded), facts
     except (Image.DecompressionBombWarning, Image.DecompressionBombError) as error:
         raise InputError(f"{file.path}: has too many pixels; scale it down") from error
     except Exception as error:  # damage makes Pillow raise many types, such as IndexError
@@ -71,16 +76,39 @@ def _facts_of(image: Image.Image, file: ImageFile) -> Facts:
     luminance = getattr(image, "quantization", {}).get(0)  # a table that only JPEG has
     percent = 100 * sum(luminance or []) / JPEG_TABLE_SUM
     quality = 100 - percent / 2 if percent <= 100 else 5000 / percent
-    bits = {"1": 1, "I": 32, "F": 32}.get(image.mode, 16 if "16" in image.mode else 8)
+    deep = "16" in image.mode or _is_deep_colour(image, file.content)
+    bits = {"1": 1, "I": 32, "F": 32}.get(image.mode, 16 if deep else 8)
     shape, channels = (image.height, image.width), len(image.getbands())
     return file.facts(shape, str(image.format), bits, channels, quality if luminance else 0)
+
+
+def _is_deep_colour(image: Image.Image, content: bytes) -> bool:
+    """Whether an image has several channels of 16 bits, of which Pillow would keep 8."""
+    if image.format == "PNG":
+        return content[24] == 16 and content[25] in PNG_CHANNELS
+    bits = getattr(image, "tag_v2", {}).get(TIFF_BITS, ())
+    return isinstance(bits, tuple) and len(bits) > 1 and max(bits) == 16
+
+
+def _read_deep_colour(image: Image.Image, content: bytes) -> Image.Image:
+    """The same image, with all its bits scaled to 8 and transparent parts black, as RGB."""
+    stored = np.frombuffer(content, np.uint8)
+    deep = np.asarray(cv2.imdecode(stored, cv2.IMREAD_UNCHANGED), np.float64)
+    colours = deep[..., 2::-1] * (deep[..., 3:] / 65535 if deep.shape[2] == 4 else 1)
+    pixels = scale_to_uint8(colours, *value_range(colours, deep=True))
+    scaled = Image.fromarray(pixels)
+    scaled.getexif()[ExifTags.Base.Orientation] = image.getexif().get(ExifTags.Base.Orientation, 1)
+    return scaled
 
 
 def _grey_or_rgb(image: Image.Image) -> np.ndarray:
     """uint8, (H, W, 3) or, for a grey image, (H, W), which is resized in a third of the time."""
     if image.mode[0] in "IF":  # Pillow would clip grey of 16 and 32 bits at 255
-        grey = np.asarray(image, dtype=np.float64)
-        return image_file.scale_to_uint8(grey, grey.min(), grey.max())
+        grey = np.asarray(image)
+        limits = value_range(grey, deep=True)
+        shown = scale_to_uint8(grey.astype(np.float64), *limits)
+        white_is_zero = getattr(image, "tag_v2", {}).get(TIFF_PHOTOMETRIC) == 0
+        return 255 - shown if white_is_zero else shown
     if "A" in image.getbands() or "transparency" in image.info:
         image = image.convert("RGBA")
         image = Image.alpha_composite(Image.new("RGBA", image.size, "black"), image)

@@ -30,7 +30,7 @@ from covidxray.model.weights import Weights
 
 # Part of every cache key. Raise it whenever the code changes what is computed from an image:
 # decoding, statistics, network, pooling, heat maps. tests/test_features_version.py checks it.
-FEATURES_VERSION = 1
+FEATURES_VERSION = 2
 LIBRARIES = ("keras", "numpy", "opencv-python", "pillow", "pydicom", "imagecodecs", "imagehash")
 logger = logging.getLogger(__name__)
 

@@ -9,11 +9,12 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from covidxray.data.grey import is_blank
+
 QUANTILE = 0.95  # of the cross-validated distances of the training images
 COMPONENTS = 10
 FOLDS = 5
 COLOUR = 15.0  # mean difference between the largest and the smallest channel of a pixel, of 255
-CONTRAST = 5.0  # standard deviation of grey, of 255
 
 
 @dataclass(frozen=True)
@@ -65,6 +66,6 @@ def non_radiograph_warning(pixels: np.ndarray) -> str:
     channels = pixels.astype(np.float32)
     if (channels.max(axis=2) - channels.min(axis=2)).mean() > COLOUR:
         return "not a chest X-ray: in colour"
-    if channels.mean(axis=2).std() < CONTRAST:
+    if is_blank(pixels):
         return "not a chest X-ray: blank"
     return ""
