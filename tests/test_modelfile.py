@@ -117,6 +117,47 @@ def refused(path):
     return message
 
 
+@pytest.fixture(scope="module")
+def reloaded(trained):
+    """The trained model as plain Keras loads it, and pixels: drawings, a blank and half a blank."""
+    model = keras.saving.load_model(trained[0], safe_mode=True)
+    paths = [next((trained[1] / name).glob("*.jpg")) for name in ("covid", "normal")]
+    pixels = [read_image(path) for path in paths] + [np.zeros((SIZE, SIZE, 3))] * 2
+    pixels = np.stack(pixels).astype(np.float32)
+    pixels[3, : SIZE // 2] = 255
+    return model, pixels
+
+
+@pytest.mark.slow
+def test_the_grad_cam_of_a_tutorial_is_finite(reloaded):
+    """Grad-CAM as keras.io has it: gradients of a class's score at the last convolution."""
+    import tensorflow as tf
+
+    model, pixels = reloaded
+    maps = model.get_layer("last_convolution").output
+    with tf.GradientTape() as tape:
+        last, probabilities = keras.Model(model.inputs, [maps, model.output])(pixels)
+        score = probabilities[:, 0]
+    gradient = tape.gradient(score, last)
+    heat = tf.reduce_sum(last * tf.reduce_mean(gradient, axis=(1, 2), keepdims=True), axis=-1)
+    assert np.isfinite(heat.numpy()).all()
+    assert np.abs(gradient.numpy()[:2]).max() > 0
+
+
+@pytest.mark.slow
+def test_one_step_of_fine_tuning_leaves_finite_weights(trained, reloaded):
+    model, pixels = keras.saving.load_model(trained[0], safe_mode=True), reloaded[1]
+    for layer in model.layers:
+        layer.trainable = True
+    before = [np.asarray(weight) for weight in model.trainable_weights]
+    model.compile(keras.optimizers.SGD(1e-4), "sparse_categorical_crossentropy")
+    model.fit(pixels, np.array([0, 1, 0, 1]), verbose=0)
+    after = [np.asarray(weight) for weight in model.trainable_weights]
+    assert len(after) > 20  # the convolutions, too
+    assert all(np.isfinite(weight).all() for weight in after)
+    assert any((a != b).any() for a, b in zip(after, before, strict=True))
+
+
 def test_a_file_that_is_not_a_model_is_refused_with_one_line(tmp_path, saved, picture):
     assert "no such file" in refused(tmp_path / "none.keras")
     for content in (b"", picture(1), b"PK\x05\x06" + bytes(18), b"PK\x03\x04" + bytes(100)):

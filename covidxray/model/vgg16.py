@@ -15,6 +15,7 @@ from covidxray.model.weights import Weights
 
 FEATURES = 512
 BATCH = 16  # images per forward pass; larger batches need more memory and are not faster
+LEAST_MEAN = 1e-20  # of a map's powers; its root differs from 0 by 2e-7
 Item = TypeVar("Item")
 LAST = "last_convolution"  # layer whose maps give the heat maps
 MAPS = "maps"  # layer whose maps are pooled, in float32
@@ -121,7 +122,8 @@ def generalised_mean(
         mean = ops.mean(x, axis=(1, 2))
     else:
         mean = ops.sum(x * weight, axis=(1, 2)) / ops.sum(weight, axis=(1, 2))
-    return ops.power(mean, 1 / power) if power > 1 else mean
+    # The root of 0 has no finite gradient, which whoever fine-tunes a saved model would meet.
+    return ops.power(ops.maximum(mean, LEAST_MEAN), 1 / power) if power > 1 else mean
 
 
 def forward(
