@@ -24,7 +24,7 @@ def main() -> None:
     folders = [config.dataset, *(folder for _, folder in config.add)]
     engine = open_engine(config.engine, config.ray_address, folders, config.features)
     info("loading images...")
-    salt = secrets.token_bytes(16)
+    salt = secrets.token_bytes(16)  # of the digests of patients: not from --seed, so a secret
     data = load_dataset(config.dataset, salt, added=config.add, inspect_files=engine.inspect_files)
     data.index(config.positive)  # fails if there is no such class
     cli.show_dataset(data)

@@ -28,7 +28,7 @@ from sklearn.preprocessing import StandardScaler
 from tqdm import tqdm
 
 from covidxray.data import SIZE
-from covidxray.model.lungs import LEAST, attach, load_segmenter, lung_maps
+from covidxray.model.lungs import LEAST, find_lungs, load_segmenter, lung_maps
 from covidxray.model.vgg16 import RECIPES, build_backbone, forward, resolve_precision
 from covidxray.model.weights import load_weights
 
@@ -94,7 +94,7 @@ def measure(args: argparse.Namespace, pool: Pool) -> dict[str, np.ndarray]:
     weights = load_weights("torchvision")
     backbone = build_backbone(weights, RECIPES["portable"], resolve_precision("auto"))
     maps = keras.ops.expm1(lung_maps(backbone))
-    model = keras.Model(backbone.input, [attach(backbone, load_segmenter()), maps])
+    model = keras.Model(backbone.input, [find_lungs(backbone, load_segmenter()), maps])
     pictures, found, seen, placed = pool.pixels, {}, [], []
     for how in PICTURES:
         if how != "plain":

@@ -149,7 +149,9 @@ def poolings(args: argparse.Namespace, pool: Pool) -> dict[str, np.ndarray]:
             return dict(stored)
     recipe = RECIPES["portable"]
     backbone = build_backbone(load_weights("torchvision"), recipe, resolve_precision("auto"))
-    pooled = lungs.pool_regions(backbone, recipe, lungs.attach(backbone, lungs.load_segmenter()))
+    pooled = lungs.pool_regions(
+        backbone, recipe, lungs.find_lungs(backbone, lungs.load_segmenter())
+    )
     model = keras.Model(backbone.input, list(pooled.values()))
     images = tqdm(pool.pixels, desc="three poolings")
     outputs = (row for _, row in forward(model, images, lambda image: [image]))

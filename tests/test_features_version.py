@@ -18,7 +18,7 @@ import cv2
 import numpy as np
 import pytest
 
-from covidxray.model.features import FEATURES_VERSION, build_region_model, compute
+from covidxray.model.features import FEATURES_VERSION, build_region_model, compute_features
 from covidxray.model.lungs import REGIONS, Segmenter
 from covidxray.model.vgg16 import RECIPES, build_backbone
 from covidxray.model.weights import Weights
@@ -82,7 +82,7 @@ def numbers() -> dict[str, dict[str, list[float]]]:
     network = build_backbone(random_weights(), recipe), recipe, random_segmenter()
     with tempfile.TemporaryDirectory() as folder:
         paths = write_images(Path(folder))
-        computed = list(compute(build_region_model(*network), paths, ANGLES, quiet=True))
+        computed = list(compute_features(build_region_model(*network), paths, ANGLES, quiet=True))
     found = {}
     for path, image in zip(paths, computed, strict=True):
         statistics = image.statistics

@@ -24,7 +24,7 @@ def weights():
 def find(weights):
     """A function from pictures (n, 224, 224, 3) to logits (n, 28, 28), by the default recipe."""
     backbone = build_backbone(weights, RECIPES["portable"])
-    model = keras.Model(backbone.input, lungs.attach(backbone, lungs.load_segmenter()))
+    model = keras.Model(backbone.input, lungs.find_lungs(backbone, lungs.load_segmenter()))
     return lambda images: model.predict(np.asarray(images, np.float32), verbose=0)
 
 

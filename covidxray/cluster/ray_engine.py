@@ -140,13 +140,13 @@ def _prepare_inspection(salt: bytes) -> Work:
 
 
 def _prepare_extraction(*parts: Any) -> Work:
-    from covidxray.model.features import build_region_model, compute
+    from covidxray.model.features import build_region_model, compute_features
 
     model = build_region_model(*parts)
 
     def extract(chunk: Sequence[tuple[Path, np.ndarray]]) -> Iterable[Any]:
         paths, angles = zip(*chunk, strict=True)
-        return compute(model, _read_ahead(paths), np.stack(angles), quiet=True)
+        return compute_features(model, _read_ahead(paths), np.stack(angles), quiet=True)
 
     return extract
 

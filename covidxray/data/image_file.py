@@ -1,4 +1,4 @@
-"""The bytes of an image file, read once, and what the decoders of all formats share."""
+"""The bytes of an image file, and what the decoders of all formats share."""
 
 import hashlib
 import math

@@ -68,15 +68,15 @@ def decide(probabilities: np.ndarray, positive: int, threshold: float) -> np.nda
 
 
 def threshold_for(
-    y_score: np.ndarray, y_true: np.ndarray, sensitivity: float
+    y_score: np.ndarray, is_positive: np.ndarray, sensitivity: float
 ) -> tuple[float, float]:
     """The highest threshold that keeps a sensitivity over all repeats, and the specificity there.
 
-    Arguments as in `intervals`; `y_true` must hold both values.
+    `y_score` is (N,) or (R, N) float, and `is_positive` (N,) bool, which must hold both values.
     """
-    positives = np.sort(y_score[..., y_true], axis=None)
+    positives = np.sort(y_score[..., is_positive], axis=None)
     threshold = positives[int(np.floor((1 - sensitivity) * len(positives) + 1e-9))]
-    return float(threshold), float((y_score[..., ~y_true] < threshold).mean())
+    return float(threshold), float((y_score[..., ~is_positive] < threshold).mean())
 
 
 @dataclass(frozen=True)
@@ -174,18 +174,18 @@ def score_repeats(
 
 
 def scores_at_fixed_levels(
-    y_true: np.ndarray, y_score: np.ndarray, groups: np.ndarray, rng: np.random.Generator
+    is_positive: np.ndarray, y_score: np.ndarray, groups: np.ndarray, rng: np.random.Generator
 ) -> dict[str, Estimate]:
     """Sensitivity at fixed specificities, and specificity at fixed sensitivities, by name.
 
     The intervals resample patients and are made no narrower than Clopper-Pearson's at the number of
-    patients, because resampling alone gives a perfect score an interval without a width. `y_true`
-    is (N,) bool and holds both values; `y_score` is (N,) float.
+    patients, because resampling alone gives a perfect score an interval without a width.
+    `is_positive` is (N,) bool and holds both values; `y_score` is (N,) float.
     """
     result = {}
     for name, kept, truth, score in (
-        ("sensitivity", "specificity", ~y_true, -y_score),  # the same with the classes swapped
-        ("specificity", "sensitivity", y_true, y_score),
+        ("sensitivity", "specificity", ~is_positive, -y_score),  # the same with the classes swapped
+        ("specificity", "sensitivity", is_positive, y_score),
     ):
         n = len(np.unique(groups[~truth]))
         for level in FIXED_LEVELS:

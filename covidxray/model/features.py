@@ -24,7 +24,7 @@ from covidxray.data.image_statistics import ImageStatistics, read_with_statistic
 from covidxray.data.prefetch import attempt, ordered_map
 from covidxray.errors import InputError
 from covidxray.model.cache import Cache
-from covidxray.model.lungs import GRID, REGIONS, Segmenter, attach, pool_regions
+from covidxray.model.lungs import GRID, REGIONS, Segmenter, find_lungs, pool_regions
 from covidxray.model.vgg16 import BATCH, FEATURES, Recipe, forward
 from covidxray.model.weights import Weights
 
@@ -172,7 +172,7 @@ def extract(
         logger.info("%d of %d images are in the cache", len(paths) - len(missing), len(paths))
     if missing:
         model = build_region_model(backbone, recipe, segmenter)
-        computed = compute(model, [paths[i] for i in missing], angles[missing])
+        computed = compute_features(model, [paths[i] for i in missing], angles[missing])
         for i, features in zip(missing, computed, strict=True):
             found[i] = features
             if cached and isinstance(features, ImageFeatures):
@@ -182,7 +182,7 @@ def extract(
 
 def build_region_model(backbone: keras.Model, recipe: Recipe, segmenter: Segmenter) -> keras.Model:
     """Images (n, 224, 224, 3) -> features (n, 512) of each region, logits of lungs (n, 28, 28)."""
-    logits = attach(backbone, segmenter)
+    logits = find_lungs(backbone, segmenter)
     regions = pool_regions(backbone, recipe, logits)
     return keras.Model(backbone.input, [*regions.values(), logits])
 
@@ -199,7 +199,7 @@ def _decode(item: tuple[Path | ImageFile, np.ndarray]) -> _DecodedImage:
     return _DecodedImage([pixels, *(rotate(pixels, angle) for angle in angles)], statistics)
 
 
-def compute(
+def compute_features(
     model: keras.Model,
     paths: Iterable[Path | ImageFile],
     angles: np.ndarray,

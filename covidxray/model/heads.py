@@ -66,7 +66,8 @@ def fit_heads(
         labels: (N,) int, 0 to C - 1.
         train: F arrays of image indices.
         rng: one stream is spawned for each head, so that a head does not depend on the others.
-        validation: indices of images to score after each epoch, unchanged; F must be 1.
+        validation: indices of images to score after each epoch, unchanged; F must be 1. The scores
+            are for the plot alone: no head is chosen by them.
     """
     network = HeadNetwork(features, labels, train, options, rng)
     if validation is None:
@@ -109,8 +110,8 @@ def cross_validate(
         folds: (repeat, training indices, test indices), repeats in order.
 
     Returns:
-        Region -> probabilities float64 (R, N, C), and int (R, N): number of the fold whose head
-        predicted an image.
+        Region -> probabilities float64 (R, N, C), and int (R, N): the index in `folds` of the fit
+        that predicted an image.
     """
     heads = fit_regions(regions, labels, [train for _, train, _ in folds], options, rng)
     repeats = folds[-1][0] + 1

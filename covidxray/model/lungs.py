@@ -92,12 +92,12 @@ def build_head(
     return layers.Reshape((GRID, GRID), name=LOGITS)(z)
 
 
-def attach(backbone: keras.Model, segmenter: Segmenter) -> keras.KerasTensor:
+def find_lungs(backbone: keras.Model, segmenter: Segmenter) -> keras.KerasTensor:
     """Logits (n, 28, 28) of the lungs; a model that already has a segmenter keeps it."""
     if LOGITS in {layer.name for layer in backbone.layers}:
         return backbone.get_layer(LOGITS).output
     logits = build_head(lung_maps(backbone), segmenter)
-    keras.Model(backbone.input, logits).trainable = False
+    keras.Model(backbone.input, logits).trainable = False  # freezes its layers
     return logits
 
 
@@ -131,6 +131,6 @@ def region_outputs(
     taps = {name: model.get_layer(name).output for name in sorted(names)}
     inputs = [keras.Input(tap.shape[1:], dtype=tap.dtype, name=name) for name, tap in taps.items()]
     backbone = keras.Model(inputs, inputs)  # input layers under the names of the tapped layers
-    logits = attach(backbone, segmenter)
+    logits = find_lungs(backbone, segmenter)
     outputs = [*pool_regions(backbone, recipe, logits).values(), logits]
     return keras.Model(inputs, outputs, name="regions")(list(taps.values()))

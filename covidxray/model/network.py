@@ -16,7 +16,9 @@ class Network:
     recipe: Recipe
     weights: Weights
     precision: str  # of the backbone, "float32" or "bfloat16"
-    backbone: keras.Model  # RGB from 0 to 255 (n, 224, 224, 3) -> features (n, 512)
+    # RGB from 0 to 255 (n, 224, 224, 3) -> features (n, 512) of the whole picture, for the saved
+    # model. `features.build_region_model` pools the maps before them over each region.
+    backbone: keras.Model
     segmenter: Segmenter
 
 

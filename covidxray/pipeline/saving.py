@@ -7,7 +7,7 @@ import numpy as np
 
 from covidxray.errors import InputError
 from covidxray.model.heads import fit_regions
-from covidxray.model.lungs import attach, pool_regions
+from covidxray.model.lungs import find_lungs, pool_regions
 from covidxray.model.model_file import AuxiliaryModels, ModelMetadata, build_model, save_model
 from covidxray.model.outliers import fit_outlier_detector
 from covidxray.model.predictor import Prediction, Predictor
@@ -42,7 +42,7 @@ def save_trained_model(path: Path, run: TrainingRun, inputs: TrainingInputs, res
         backbone = build_backbone(network.weights, network.recipe)
     pooled = backbone.output
     if config.pool != "whole":
-        logits = attach(backbone, network.segmenter)
+        logits = find_lungs(backbone, network.segmenter)
         pooled = pool_regions(backbone, network.recipe, logits)[config.pool]
     model = build_model(backbone, pooled, own_head, options.dropout)
     whole = features.regions["whole"][trained, 0]

@@ -1,4 +1,7 @@
-"""The steps of a training run, from a data set to a saved model, in the order in which they run."""
+"""The steps of a training run from a data set to a threshold, in the order in which they run.
+
+The audit is `audit.run_audit`, and `pipeline.saving` writes the model.
+"""
 
 import logging
 from collections.abc import Callable
@@ -50,7 +53,7 @@ class TrainingInputs:
 
     Attributes:
         config: with values for `repeats` and `batch_size`.
-        loaded: N images; patients are those of the manifests.
+        loaded: N images; patients are those of the manifests, as the audit counts them.
         data: the same images; patients who share a picture are one.
         copies: how many images have a copy under another patient.
         features: of these images, in their order.
@@ -65,6 +68,26 @@ class TrainingInputs:
     network: Network
     streams: RandomStreams
     salt: bytes
+
+
+def extract_features(
+    config: TrainConfig,
+    network: Network,
+    data: Dataset,
+    extract: Callable[..., Features],
+    rng: np.random.Generator,
+) -> Features:
+    """Features of every image and of its augmentations, from all regions; cached ones are reused.
+
+    Images that cannot be read are missing from the result and listed in its `unread`. `extract` is
+    the method of an engine (`engines.LocalEngine.extract`), which opens the files a second time.
+    """
+    angles = draw_angles(len(data), config.views, config.rotation, rng)
+    cached = None
+    if cache := open_cache(config.cache, config.engine):
+        depends = depends_on(network.weights, network.recipe, network.segmenter, network.precision)
+        cached = CachedFeatures(cache, [row.sha256 for row in data.rows], depends)
+    return extract(network, data, angles, cached)
 
 
 def prepare_inputs(
@@ -88,26 +111,6 @@ def prepare_inputs(
         )
     splits.check_patients(data.labels, data.groups, data.classes, config.patients_needed)
     return TrainingInputs(config, loaded, data, copies, features, network, streams, salt)
-
-
-def extract_features(
-    config: TrainConfig,
-    network: Network,
-    data: Dataset,
-    extract: Callable[..., Features],
-    rng: np.random.Generator,
-) -> Features:
-    """Features of every image and of its augmentations, from all regions; cached ones are reused.
-
-    Images that cannot be read are missing from the result and listed in its `unread`. `extract` is
-    the `extract` of an engine.
-    """
-    angles = draw_angles(len(data), config.views, config.rotation, rng)
-    cached = None
-    if cache := open_cache(config.cache, config.engine):
-        depends = depends_on(network.weights, network.recipe, network.segmenter, network.precision)
-        cached = CachedFeatures(cache, [row.sha256 for row in data.rows], depends)
-    return extract(network, data, angles, cached)
 
 
 def compare_with_lung_masks(data: Dataset, features: Features) -> Quartiles | None:
