@@ -40,6 +40,7 @@ def main() -> None:
     from covidxray.data.class_folder import check_replaceable, fill_folder
 
     records = cohen.read_metadata(args.metadata or args.covid / "metadata.csv")
+    cohen.check_choice(records, args.finding, args.view)
     selected = {args.output: cohen.select(records, args.finding, args.view, args.include_mixed)}
     if args.controls:
         selected[args.controls] = cohen.select_controls(records, args.finding, args.view)

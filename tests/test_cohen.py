@@ -167,16 +167,21 @@ def test_strict_makes_a_missing_image_an_error_and_writes_nothing(clone, script,
 
 
 @pytest.mark.parametrize("name", ["../secret.png", "/etc/secret.png", "C:\\secret.png"])
-def test_a_name_that_leads_out_of_the_repository_is_refused(clone, script, tmp_path, name):
+def test_a_name_that_leads_out_of_the_repository_is_counted(clone, script, tmp_path, name):
     root = clone((1, "COVID-19", "PA", "a.png"), (2, "COVID-19", "PA", name))
     shutil.copy(root / "images" / "a.png", root / "secret.png")
-    done = script("build_covid_dataset.py", "-c", root, "-o", tmp_path / "covid")
-    assert done.returncode == 2
-    assert "outside" in done.stderr or "leads out" in done.stderr
-    assert not (tmp_path / "covid").exists()
+    build = ("build_covid_dataset.py", "-c", root, "-o", tmp_path / "covid")
+    done = script(*build)
+    assert done.returncode == 0, done.stderr
+    assert "1 outside the repository: " in done.stdout
+    assert set(read_manifest(tmp_path / "covid")) == {"a.png"}
+    assert read_exclusions(tmp_path / "covid") == [(name, "outside the repository")]
+    strict = script(*build, "--strict")
+    assert strict.returncode == 2
+    assert "is outside the repository" in strict.stderr.splitlines()[-1]
 
 
-def test_a_link_that_leads_out_of_the_repository_is_refused(clone, tmp_path, script):
+def test_a_link_that_leads_out_of_the_repository_is_not_followed(clone, tmp_path, script):
     root = clone((1, "COVID-19", "PA", "a.png"))
     (root / "images" / "a.png").rename(tmp_path / "secret.png")
     try:
@@ -185,7 +190,8 @@ def test_a_link_that_leads_out_of_the_repository_is_refused(clone, tmp_path, scr
         pytest.skip("this system makes no links")
     done = script("build_covid_dataset.py", "-c", root, "-o", tmp_path / "covid")
     assert done.returncode == 2
-    assert "leads out" in done.stderr
+    assert "1 outside the repository: a.png" in done.stdout
+    assert not (tmp_path / "covid").exists()
 
 
 def test_masks_of_lungs_come_along_and_a_damaged_one_stays_behind(clone, script, tmp_path):
@@ -343,3 +349,24 @@ def test_a_table_without_a_view_column_names_it(tmp_path):
     (tmp_path / "metadata.csv").write_text("patientid,finding,filename\n")
     with pytest.raises(InputError, match="has no view column; use a later version of the repos"):
         cohen.read_metadata(tmp_path / "metadata.csv")
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        (
+            ("--finding", "Covid19"),
+            "--finding covid19: no image has it; choose among covid-19, sars",
+        ),
+        (("--view", "PA", "Front"), "--view Front: no image has it; choose among AP, PA"),
+    ],
+)
+def test_an_unknown_finding_or_view_is_said_with_those_that_exist(
+    clone, script, tmp_path, options, said
+):
+    root = clone(
+        (1, "COVID-19", "PA", "a.png"), (2, "SARS", "AP", "b.png"), (3, "todo", "", "c.png")
+    )
+    done = script("build_covid_dataset.py", "-c", root, "-o", tmp_path / "covid", *options)
+    assert done.returncode == 2
+    assert done.stderr.splitlines()[-1] == f"error: {said}"

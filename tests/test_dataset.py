@@ -8,7 +8,8 @@ from test_dicom import IDENTIFIERS, save_dicom
 
 from covidxray.data.class_folder import fill_folder
 from covidxray.data.dataset import load_dataset
-from covidxray.data.manifest import ManifestRow, patient_digest
+from covidxray.data.manifest import ManifestRow
+from covidxray.data.patients import patient_digest
 from covidxray.errors import InputError
 
 SALT = b"of the tests"

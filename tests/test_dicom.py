@@ -16,7 +16,7 @@ from covidxray.data.grey import scale_to_uint8
 from covidxray.data.image_file import ImageFile
 from covidxray.data.image_statistics import read_with_statistics
 from covidxray.data.images import read_image
-from covidxray.data.manifest import patient_digest
+from covidxray.data.patients import patient_digest
 from covidxray.demo.phantom import Anatomy, draw_phantom
 from covidxray.errors import InputError
 

@@ -134,6 +134,8 @@ def test_a_manifest_that_a_spreadsheet_saved_is_read(folder):
     text = (folder / NAME).read_text().replace("\n", "\r\n")
     (folder / NAME).write_bytes(b"\xef\xbb\xbf" + text.encode())
     assert set(read_manifest(folder)) == {"x.png", "y.png"}
+    (folder / NAME).write_bytes(text.replace(",", ";").encode("utf-16"))
+    assert set(read_manifest(folder)) == {"x.png", "y.png"}
 
 
 @pytest.mark.parametrize("column", FIELDS[:-1])
@@ -274,15 +276,17 @@ def test_a_name_of_255_bytes_is_used(clone, tmp_path, picture):
 @pytest.mark.parametrize(
     ("content", "said"),
     [
-        (b"", "has no filename column"),
-        (b"\0" * 1000, "has no filename column"),
-        (b"\x89PNG\r\n\x1a\n" + bytes(range(256)), "has no filename column"),
-        (b"a title\n" + GOOD.encode(), "has no filename column"),
+        (b"", "is not the table of Cohen's repository"),
+        (b"\0" * 1000, "is not the table of Cohen's repository"),
+        (b"\x89PNG\r\n\x1a\n" + bytes(range(256)), "is not the table of Cohen's repository"),
+        (b"a title\n" + GOOD.encode(), "is not the table of Cohen's repository"),
+        (b"name,age\nx.png,40\n", "is not the table of Cohen's repository"),
+        (b"\n<!DOCTYPE html>\n<html>404</html>\n", "is a web page and not a table"),
+        (GOOD.encode()[:-9], "line 4 has 5 cells where the header has"),
         ((HEADER + LINE.format(0, "x" * 1_000_000)).encode(), "field larger than field limit"),
         ((GOOD + '"' + "x" * 200_000).encode(), "field larger than field limit"),
-        ((HEADER + LINE.format("0\0", "")).encode(), "metadata.csv names a file outside"),
     ],
-    ids=["empty", "zeros", "picture", "title", "field", "unclosed", "nul"],
+    ids=["empty", "zeros", "picture", "title", "other", "page", "cut", "field", "unclosed"],
 )
 def test_a_table_that_is_none_is_one_line_and_the_earlier_folder_stays(
     clone, tmp_path, content, said
@@ -306,9 +310,28 @@ def test_no_path_of_a_table_leaves_its_root(clone, tmp_path, picture, name, colu
     (tmp_path / "secret.png").write_bytes(picture(8))
     cells = ("images", name) if column == "filename" else (name, "0.png")
     done = clone((GOOD + "3,COVID-19,PA,X-ray,{},{},\n".format(*cells)).encode())
-    assert done.returncode == 2
-    assert "metadata.csv" in done.stderr.splitlines()[-1]
-    assert not (tmp_path / "covid").exists()
+    assert done.returncode == 0
+    assert "  1 outside the repository: " in done.stdout
+    assert set(read_manifest(tmp_path / "covid")) == {"0.png", "1.png", "2.png"}
+
+
+@pytest.mark.parametrize("kind", ["semicolon", "tab", "utf-16", "utf-16-be"])
+def test_a_table_that_a_spreadsheet_saved_is_read(clone, tmp_path, kind):
+    separator = {"semicolon": ";", "tab": "\t"}.get(kind, ",")
+    text = GOOD.replace(",", separator)
+    content = b"\xfe\xff" + text.encode(kind) if kind == "utf-16-be" else None
+    done = clone(content or text.encode("utf-16" if kind == "utf-16" else "utf-8"))
+    assert done.returncode == 0, done.stderr
+    assert set(read_manifest(tmp_path / "covid")) == {"0.png", "1.png", "2.png"}
+
+
+def test_a_file_name_may_begin_with_its_folder(clone, tmp_path):
+    done = clone((GOOD + "3,COVID-19,PA,X-ray,images,images/3.png,\n").encode())
+    assert done.returncode == 0, done.stderr
+    assert "1 missing: 3.png" in done.stdout
+    again = clone(GOOD.replace("images,0.png", "images,images/0.png").encode())
+    assert again.returncode == 0, again.stderr
+    assert read_manifest(tmp_path / "covid")["0.png"].source_id == "images/0.png"
 
 
 def test_a_table_of_100_mb_takes_bounded_time_and_memory(tmp_path):

@@ -8,7 +8,8 @@
   (`Pneumonia/Viral/COVID-19`).
 - Versions before 2 March 2020 have no `view`, those before 30 March no `folder` (it was `images`).
 - `modality` is `X-ray` or, in one version, `Radiograph`; early ones lack it. CT slices are `CT`.
-- Some rows name an image that the repository never had, or that another row names, too.
+- Some rows name an image that the repository never had, or that another row names, too. In some
+  versions a file name begins with its folder (`images/x.jpeg`).
 
 Some images have lung masks (`annotations/lungVAE-masks`; Selvan et al. 2020, arXiv:2005.10052),
 which include lung that an opacity hides.
@@ -19,13 +20,14 @@ import logging
 import os
 import sys
 from collections.abc import Iterable, Iterator, Sequence
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 import numpy as np
 
 from covidxray.data.class_folder import Selection
 from covidxray.data.images import read_image
 from covidxray.data.manifest import ManifestRow
+from covidxray.data.tables import encoding_of, read_rows
 from covidxray.errors import InputError
 
 SOURCE = "cohen"
@@ -33,7 +35,8 @@ MASKS = "annotations/lungVAE-masks"
 REQUIRED = ("filename", "finding", "patientid", "view")  # columns
 COMMON = ("filename", "finding", "view", "age", "sex", "license", "url")  # with the manifest
 UNKNOWN = {"", "todo", "unknown"}
-UNUSABLE = ("missing", "repeated", "damaged")
+OUTSIDE = "outside the repository"
+UNUSABLE = ("missing", "repeated", "damaged", OUTSIDE)
 ANOTHER, NOT_DRAWN = "another image of the patient", "not drawn"
 
 logger = logging.getLogger(__name__)
@@ -49,7 +52,7 @@ def read_metadata(path: Path) -> list[ManifestRow]:
     """
     try:
         try:
-            return list(_parse_rows(path, "utf-8-sig"))
+            return list(_parse_rows(path, encoding_of(path)))
         except UnicodeDecodeError:
             return list(_parse_rows(path, "latin-1"))
     except OSError as error:
@@ -61,21 +64,46 @@ def read_metadata(path: Path) -> list[ManifestRow]:
 
 def _parse_rows(path: Path, encoding: str) -> Iterator[ManifestRow]:
     with path.open(newline="", encoding=encoding) as file:
-        table = (row for row in csv.reader(file) if any(row))
+        table = (row for _, row in read_rows(path, file))
         header = [name.strip().lower() for name in next(table, ())]
-        if missing := [name for name in REQUIRED if name not in header]:
+        missing = [name for name in REQUIRED if name not in header]
+        if {"filename", "finding"} <= set(missing):
+            raise InputError(f"{path}: is not the table of Cohen's repository; give metadata.csv")
+        if missing:
             remedy = "use a later version of the repository"
             raise InputError(f"{path}: has no {missing[0]} column; {remedy}")
         for row in table:
             cells = dict.fromkeys((*REQUIRED, *COMMON), "")
             cells |= zip(header, map(sys.intern, map(str.strip, row)), strict=False)
             if cells.get("modality", "").lower() != "ct":
-                yield ManifestRow(
-                    source=SOURCE,
-                    source_id=f"{cells.get('folder') or 'images'}/{cells['filename']}",
-                    patient_id=cells["patientid"],
-                    **{name: cells[name] for name in COMMON},
-                )
+                yield _manifest_row(cells)
+
+
+def _manifest_row(cells: dict[str, str]) -> ManifestRow:
+    """The row of an image. Some versions name its path in the repository instead of its file."""
+    name = cells["filename"]
+    path = PurePosixPath(name)
+    is_path = "/" in name and not path.is_absolute() and ".." not in path.parts
+    common = {column: cells[column] for column in COMMON if column != "filename"}
+    return ManifestRow(
+        filename=path.name if is_path else name,
+        source=SOURCE,
+        source_id=name if is_path else f"{cells.get('folder') or 'images'}/{name}",
+        patient_id=cells["patientid"],
+        **common,
+    )
+
+
+def check_choice(rows: Sequence[ManifestRow], finding: str, views: Sequence[str]) -> None:
+    """Raise InputError, with those that exist, for a finding or a view that no row has."""
+    findings = set().union(*(_findings(row.finding) for row in rows)) - UNKNOWN
+    if unknown := _findings(finding) - findings:
+        names = ", ".join(sorted(findings))
+        raise InputError(f"--finding {min(unknown)}: no image has it; choose among {names}")
+    for view in views:
+        if not list(_with_view(rows, [view])):
+            names = ", ".join(sorted({row.view for row in rows if row.view}))
+            raise InputError(f"--view {view}: no image has it; choose among {names}")
 
 
 def select(
@@ -120,19 +148,17 @@ def choose(
     If `one_per_patient`, only the first usable image of each patient is taken. `limit` images are
     drawn from these at random with `seed`; all of them if it is None or more than there are. The
     reason of an excluded image is one of `UNUSABLE`, `ANOTHER` or `NOT_DRAWN`, in this order.
-
-    Raises:
-        InputError: a row leads out of the repository `root`.
     """
     candidates: list[tuple[ManifestRow, Path]] = []
     excluded: dict[str, list[str]] = {reason: [] for reason in (*UNUSABLE, ANOTHER, NOT_DRAWN)}
     names, patients = set(), set()
     for row in rows:
-        path, name, patient = (
-            locate(root, row),
-            row.filename.lower(),
-            row.patient_id or row.filename,
-        )
+        name, patient = row.filename.lower(), row.patient_id or row.filename
+        try:
+            path = locate(root, row)
+        except InputError:
+            excluded[OUTSIDE].append(row.filename)
+            continue
         if name in names:
             excluded["repeated"].append(row.filename)
         elif not os.path.isfile(path):  # Path.is_file raises for a name that is too long

@@ -10,7 +10,8 @@ import numpy as np
 from covidxray.data.duplicates import merge_groups_with_copies
 from covidxray.data.folders import find_class_folders, list_class_images, list_images
 from covidxray.data.image_file import ImageFile
-from covidxray.data.manifest import ManifestRow, mask_of, patient_digest, read_manifest
+from covidxray.data.manifest import ManifestRow, mask_of, read_manifest
+from covidxray.data.patients import number_patients, patient_digest
 from covidxray.data.prefetch import ordered_map
 from covidxray.errors import InputError, printable
 
@@ -182,7 +183,7 @@ def load_dataset(
         classes=names,
         paths=paths,
         labels=np.array(labels, np.int64),
-        groups=_number_patients(patients),
+        groups=number_patients(patients),
         patients=patients,
         rows=rows,
         without_manifest=tuple(without_manifest),
@@ -209,10 +210,3 @@ def _refuse_mixture(paths: Sequence[Path], rows: Sequence[ManifestRow]) -> None:
             f"{folders[True]}: holds drawings while {folders[False]} holds real images; "
             "fill both with real ones (build_covid_dataset.py, sample_kaggle_dataset.py)"
         )
-
-
-def _number_patients(patients: Sequence[str]) -> np.ndarray:
-    """Number patients from 0 by first occurrence, int64; each "" is a patient of its own."""
-    numbers: dict[str | int, int] = {}
-    keys = (patient or index for index, patient in enumerate(patients))
-    return np.array([numbers.setdefault(key, len(numbers)) for key in keys], np.int64)

@@ -22,7 +22,7 @@ from covidxray.data import image_file
 from covidxray.data.dicom_grey import grey_as_displayed, keep_stored_bits
 from covidxray.data.grey import scale_to_uint8, value_range
 from covidxray.data.image_file import Facts, ImageFile
-from covidxray.data.manifest import patient_digest
+from covidxray.data.patients import patient_digest
 from covidxray.errors import InputError
 
 logging.getLogger("pydicom").disabled = True  # it logs each warning a second time

@@ -5,12 +5,12 @@ has a lung mask for each image whose source provides one. `class_folder.fill_fol
 """
 
 import csv
-import hashlib
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
 from covidxray.data.spreadsheet_cells import from_cell
+from covidxray.data.tables import encoding_of, separator_of
 from covidxray.errors import InputError
 
 NAME = "manifest.csv"
@@ -49,17 +49,6 @@ def mask_of(image: Path) -> Path:
     return image.parent / MASKS / f"{image.name}.png"
 
 
-def patient_digest(patient: str, salt: bytes) -> str:
-    """Digest of a patient's key, by which two data sets that share a patient are recognised.
-
-    BLAKE2b keyed with `salt` (1 to 64 bytes), 16 bytes in hexadecimal. It does not protect the key
-    from somebody who has the salt and tries all numbers of a hospital. `patient` is the source and
-    the patient id of a manifest, or the issuer and the id in a DICOM header, joined by NUL.
-    """
-    key = patient.encode(errors="surrogateescape")
-    return hashlib.blake2b(key, key=salt, digest_size=16).hexdigest()
-
-
 def read_manifest(folder: Path) -> dict[str, ManifestRow]:
     """The rows of a class folder's manifest by file name; empty if there is no manifest.
 
@@ -71,9 +60,10 @@ def read_manifest(folder: Path) -> dict[str, ManifestRow]:
         return {}
     rows: dict[str, ManifestRow] = {}
     try:
-        # Spreadsheets save a byte order mark, which utf-8-sig skips. A file name may be any bytes.
-        with path.open(newline="", encoding="utf-8-sig", errors="surrogateescape") as file:
-            table = csv.DictReader(file)
+        encoding = encoding_of(path)
+        # A file name may be any bytes.
+        with path.open(newline="", encoding=encoding, errors="surrogateescape") as file:
+            table = csv.DictReader(file, delimiter=separator_of(path, file))
             header = (*(table.fieldnames or ()), "mask_sha256")  # the first version had no masks
             if missing := [name for name in FIELDS if name not in header]:
                 raise InputError(f"{path}: has no column {missing[0]!r}; build the folder again")

@@ -42,7 +42,7 @@ class ModelMetadata:
     salt: str  # hexadecimal, of the digests in `patients`
     trained_on: list[str]  # SHA-256 digests of the training files
     hashes: list[str]  # their perceptual hashes, hexadecimal, which find scaled copies
-    patients: list[str]  # digests of the training patients (`manifest.patient_digest`)
+    patients: list[str]  # digests of the training patients (`patients.patient_digest`)
     card: dict[str, str] = field(default_factory=dict)  # more, as text; "data set" is always there
 
     def trained_images(self, data: Dataset, hashes: np.ndarray) -> np.ndarray:

@@ -57,7 +57,7 @@ class TrainingInputs:
         data: the same images; patients who share a picture are one.
         copies: how many images have a copy under another patient.
         features: of these images, in their order.
-        salt: of the digests of patients (`data.manifest.patient_digest`).
+        salt: of the digests of patients (`data.patients.patient_digest`).
     """
 
     config: TrainConfig
