@@ -245,3 +245,14 @@ def test_copies_join_the_patients_of_a_data_set_and_change_nothing_else(seven):
     assert len(np.unique(groups)) == 3
     assert (merged.patients, merged.sha256) == (data.patients, data.sha256)
     assert data.groups.tolist() == [0, 1, 0, 2, 2, 1, 3]
+
+
+def test_names_as_in_nihs_data_set_tell_the_patient(tmp_path, picture):
+    names = ("00000001_000.png", "00000001_001.png", "00000002_000.png", "00000002.png")
+    for first, folder in ((0, "covid"), (10, "normal")):
+        (tmp_path / folder).mkdir()
+        for number, name in enumerate(names):
+            (tmp_path / folder / name).write_bytes(picture(first + number))
+    data = load_dataset(tmp_path, SALT)
+    assert [path.name for path in data.paths[2:4]] == ["00000002.png", "00000002_000.png"]
+    assert data.groups.tolist() == [0, 0, 1, 2, 0, 0, 3, 2]

@@ -494,6 +494,13 @@ def test_the_issuer_of_an_id_is_part_of_it(path, drawing):
     assert read_header(path)["patient_id"] != north
 
 
+def test_without_an_id_the_study_tells_the_patient(path, drawing):
+    save_dicom(path, drawing, StudyInstanceUID="1.2.3")
+    assert read_header(path)["patient_id"] == patient_digest("1.2.3", SALT)
+    save_dicom(path, drawing, StudyInstanceUID="1.2.3", PatientID="17")
+    assert read_header(path)["patient_id"] == patient_digest("17", SALT)
+
+
 def test_an_identifier_in_the_wrong_tag_is_not_given(path, drawing):
     save_dicom(path, drawing, ViewPosition="MRN 7731", PatientSex="J", PatientAge="")
     assert read_header(path)["view"] == read_header(path)["sex"] == ""

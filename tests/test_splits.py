@@ -124,6 +124,14 @@ def test_copies_of_one_patient_are_not_counted():
     assert copies == 0
 
 
+def test_a_class_of_one_patient_with_many_images_is_a_placeholder():
+    labels, groups = np.repeat([0, 1], 4), np.array([0, 0, 0, 0, 1, 2, 3, 4])
+    with pytest.raises(
+        InputError, match="class a: all 4 images are of one patient by their Patien"
+    ):
+        check_patients(labels, groups, ("a", "b"), 2)
+
+
 def test_a_class_with_too_few_patients_is_named():
     with pytest.raises(InputError, match="class covid has 2 patients, fewer than 5"):
         check_patients(np.array([0, 0, 0, 1]), np.array([0, 0, 1, 2]), ("covid", "normal"), 5)

@@ -1,6 +1,7 @@
 """Read class folders into a Dataset: paths, labels, patients and manifest rows."""
 
 import hashlib
+import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -14,6 +15,9 @@ from covidxray.data.manifest import ManifestRow, mask_of, read_manifest
 from covidxray.data.patients import number_patients, patient_digest
 from covidxray.data.prefetch import ordered_map
 from covidxray.errors import InputError, printable
+
+# Names in ChestX-ray14 (Wang et al. 2017): the patient, and the number of the image.
+NIH_NAME = re.compile(r"(\d{8})_\d{3}\.png", re.IGNORECASE)
 
 
 @dataclass(frozen=True)
@@ -108,12 +112,15 @@ class Dataset:
 def inspect_file(path: Path, listed: bool, salt: bytes) -> ManifestRow | InputError:
     """Read an image file without decoding its pixels; the error if it cannot be read.
 
-    The row has the file's SHA-256 and, for `source_id`, its path. If no manifest lists the file
-    and it is DICOM, the row also has what may be kept of its header, with the patient's digest.
+    The row has the file's SHA-256 and, for `source_id`, its path. If no manifest lists the file,
+    the row also has the patient's digest where the name has the form of NIH's data set, and of a
+    DICOM file what may be kept of its header.
     """
     try:
         file = ImageFile.read(path)
         row = ManifestRow(path.name, "", str(path), "", sha256=file.sha256)
+        if not listed and (named := NIH_NAME.fullmatch(path.name)):
+            return replace(row, patient_id=patient_digest(f"nih\0{named[1]}", salt))
         if listed or not file.is_dicom:
             return row
         from covidxray.data.dicom import read_header  # pydicom is slow to import
@@ -141,8 +148,9 @@ def load_dataset(
 ) -> Dataset:
     """Read the class folders in `root`. Hidden files and folders are ignored.
 
-    Two images are of one patient if their manifest rows name the same source and patient id, or if
-    their DICOM headers have the same Patient ID. Any other image is its own patient. A file that
+    Two images are of one patient if their manifest rows name the same source and patient id, if
+    their DICOM headers have the same Patient ID or, without one, the same study, or if their names
+    in the form of NIH's data set begin alike. Any other image is its own patient. A file that
     cannot be read, or is not in a class folder, is left out.
 
     Args:

@@ -16,7 +16,13 @@ def check_patients(
 ) -> None:
     """Raise InputError if a class has fewer patients than `folds`."""
     for label, name in enumerate(classes):
-        patients = len(np.unique(groups[labels == label]))
+        images = groups[labels == label]
+        patients = len(np.unique(images))
+        if patients == 1 < len(images):
+            raise InputError(
+                f"class {name}: all {len(images)} images are of one patient by their Patient ID or "
+                "manifest.csv, probably a placeholder; list the patients in a manifest.csv"
+            )
         if patients < folds:
             raise InputError(
                 f"class {name} has {patients} patients, fewer than {folds}; "
