@@ -324,3 +324,40 @@ def test_the_regions_are_compared_on_the_same_images():
     assert found.difference == expected
     assert (found.lungs.value, found.outside.value, found.difference.value) == (1.0, 0.5, 0.5)
     assert (found.found, found.total) == (9, 12)
+
+
+def test_predicted_labels_are_counted_by_class_even_where_one_is_absent():
+    truth, predicted = np.array([0, 0, 0, 1]), np.array([0, 0, 1, 1])
+    found = metrics.evaluate(truth, predicted, ("covid", "normal", "other"), 0, np.arange(4))
+    assert found.confusion.tolist() == [[2, 1, 0], [0, 1, 0], [0, 0, 0]]
+    assert (found.accuracy.count, found.accuracy.total) == (3, 4)
+    assert (found.sensitivity.count, found.sensitivity.total) == (2, 3)
+    assert (found.specificity.count, found.specificity.total) == (1, 1)
+    rows = {line.split()[0]: line.split()[1:] for line in found.report.splitlines() if line.strip()}
+    assert rows["covid"] == ["1.00", "0.67", "0.80", "3"]
+    assert rows["other"] == ["0.00", "0.00", "0.00", "0"]
+
+
+def test_scores_at_fixed_levels_count_patients():
+    rng = np.random.default_rng(0)
+    is_positive = np.arange(40) % 2 == 0
+    score = is_positive + rng.normal(size=40)
+    five, patients = np.repeat(np.arange(40), 5), np.repeat(np.arange(40), 5)
+    once, often, apart = (
+        metrics.scores_at_fixed_levels(*arguments, np.random.default_rng(1))
+        for arguments in (
+            (is_positive, score, np.arange(40)),
+            (is_positive[five], score[five], patients),
+            (is_positive[five], score[five], np.arange(200)),
+        )
+    )
+    for name, estimate in once.items():
+        width = estimate.high - estimate.low
+        assert often[name].high - often[name].low == pytest.approx(width, rel=0.2)
+        assert apart[name].high - apart[name].low < 0.8 * width
+
+
+def test_an_estimate_that_is_no_proportion_has_no_counts():
+    assert str(metrics.Estimate(0.75, 0.5, 0.9)) == "0.7500  (95 % interval 0.50 to 0.90)"
+    counted = metrics.Estimate(0.75, 0.5, 0.9, 3, 4)
+    assert str(counted) == "0.7500  3/4  (95 % interval 0.50 to 0.90)"

@@ -347,3 +347,19 @@ def test_the_false_positive_rate_is_of_all_other_classes_and_counts_patients():
     assert (rate.count, rate.total) == (2, 6)
     expected = clopper_pearson(2 / 3, 2)  # the effective sample size: three patients less one
     assert (rate.low, rate.high) == pytest.approx(expected)
+
+
+def test_the_last_bin_of_the_calibration_curve_holds_a_probability_of_1():
+    curve = calibration_curve(np.array([True, False, True]), np.array([0.85, 0.95, 1.0]))
+    assert [b.count for b in curve] == [0] * 8 + [1, 2]
+    assert all(isinstance(b.count, int) for b in curve)
+    assert (curve[9].predicted, curve[9].observed) == (pytest.approx(0.975), 0.5)
+
+
+def test_the_specificity_of_a_subgroup_is_the_share_of_negatives_below_the_threshold():
+    is_positive = [True, False, False, False, True, False]
+    found = scored(is_positive, [0.9, 0.6, 0.2, 0.1, 0.8, 0.3], parts={"sex": list("FFFFMM")})
+    women = next(part for part in found.subgroups if part.value == "F")
+    assert (women.n, women.positives) == (4, 1)
+    assert (women.specificity.count, women.specificity.total) == (2, 3)
+    assert (women.sensitivity.count, women.sensitivity.total) == (1, 1)
