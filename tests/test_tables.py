@@ -138,6 +138,12 @@ def test_a_manifest_that_a_spreadsheet_saved_is_read(folder):
     assert set(read_manifest(folder)) == {"x.png", "y.png"}
 
 
+def test_a_manifest_in_half_a_utf_16_is_named(folder):
+    (folder / NAME).write_bytes((folder / NAME).read_text().encode("utf-16")[:-1])
+    with pytest.raises(InputError, match=r"manifest\.csv: .*build the folder again"):
+        read_manifest(folder)
+
+
 @pytest.mark.parametrize("column", FIELDS[:-1])
 def test_a_column_that_is_missing_is_named(folder, column):
     text = (folder / NAME).read_text()

@@ -76,7 +76,7 @@ def read_manifest(folder: Path) -> dict[str, ManifestRow]:
                 if row.filename in rows:
                     raise InputError(f"{path}: {row.filename} is in two rows; remove one of them")
                 rows[row.filename] = row
-    except (OSError, csv.Error) as error:
+    except (OSError, UnicodeError, csv.Error) as error:  # not every pair of bytes is UTF-16
         raise InputError(f"{path}: cannot be read ({error}); build the folder again") from error
     return rows
 
