@@ -64,7 +64,7 @@ def read_metadata(path: Path) -> list[ManifestRow]:
 
 def _parse_rows(path: Path, encoding: str) -> Iterator[ManifestRow]:
     with path.open(newline="", encoding=encoding) as file:
-        table = (row for _, row in read_rows(path, file))
+        table = read_rows(path, file)
         header = [name.strip().lower() for name in next(table, ())]
         missing = [name for name in REQUIRED if name not in header]
         if {"filename", "finding"} <= set(missing):

@@ -31,8 +31,8 @@ def separator_of(path: Path, file: TextIO) -> str:
     return max(SEPARATORS, key=first.count)
 
 
-def read_rows(path: Path, file: TextIO) -> Iterator[tuple[int, list[str]]]:
-    """The rows of an open table that are not empty, the header first, with their line numbers.
+def read_rows(path: Path, file: TextIO) -> Iterator[list[str]]:
+    """The rows of an open table that are not empty, the header first.
 
     Raises:
         InputError: it is a web page, or a row has fewer cells than the header.
@@ -45,4 +45,4 @@ def read_rows(path: Path, file: TextIO) -> Iterator[tuple[int, list[str]]]:
                 where = f"line {reader.line_num} has {len(row)} cells where the header has {width}"
                 raise InputError(f"{path}: {where}; the table is damaged, get it again")
             width = width or len(row)
-            yield reader.line_num, row
+            yield row
