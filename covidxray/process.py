@@ -110,8 +110,10 @@ def _end_soon_after_a_signal() -> None:
 
     The signal raises KeyboardInterrupt, so that open files are removed. But Python handles a signal
     only between two of its own instructions, and an epoch of training is one call of TensorFlow;
-    imported code may also swallow the exception. The system, however, writes the signal's number to
-    a socket at once: a thread that reads it there ends the process if nothing else has.
+    imported code may also swallow the exception, as Python itself does in a finaliser or a callback
+    of its garbage collector (and prints a traceback, which is dropped here). The system, however,
+    writes the signal's number to a socket at once: a thread that reads it there ends the process if
+    nothing else has.
     """
     receiver, sender = socket.socketpair()
     sender.setblocking(False)
@@ -128,6 +130,11 @@ def _end_soon_after_a_signal() -> None:
         remove_unfinished()
         os._exit(128 + number)
 
+    def drop_interrupts(ignored: "sys.UnraisableHookArgs") -> None:
+        if not isinstance(ignored.exc_value, KeyboardInterrupt):
+            sys.__unraisablehook__(ignored)
+
+    sys.unraisablehook = drop_interrupts
     threading.Thread(target=end_after_grace, daemon=True).start()
     signal.set_wakeup_fd(sender.detach())
     for kind in STOPS:

@@ -252,6 +252,25 @@ process.run_script(main)
     assert list(tmp_path.iterdir()) == []
 
 
+def test_a_signal_in_a_callback_of_the_garbage_collector_leaves_no_traceback():
+    program = f"""
+import sys; sys.path.insert(0, {str(ROOT)!r})
+import gc, os, signal, time
+from covidxray import process
+def callback(*_):
+    gc.callbacks.remove(callback)
+    os.kill(os.getpid(), signal.SIGINT)
+    time.sleep(60)
+def main():
+    gc.callbacks.append(callback)
+    gc.collect()
+    time.sleep(60)
+process.run_script(main)
+"""
+    ended = subprocess.run([sys.executable, "-c", program], capture_output=True, timeout=30)
+    assert (ended.returncode, ended.stderr) == (130, b"")
+
+
 def test_outputs_of_one_run_come_together_or_not_at_all(tmp_path):
     paths = tmp_path / "a.txt", tmp_path / "b.txt"
     paths[0].write_text("old")
