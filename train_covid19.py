@@ -105,7 +105,7 @@ def save_outputs(
     with atomic_writes() as output:
         with output(run.config.plot) as path:
             note = DRAWINGS if run.data.synthetic else "Validation: the held-out images."
-            plots.plot_history(run.holdout.heads.history, str(run.data), note, path)
+            plots.plot_history(run.holdout.history, str(run.data), note, path)
         with output(run.config.model) as model:
             saving.save_trained_model(model, run, inputs, result=text.training_sentence(run))
         with output(run.config.metrics) as path:

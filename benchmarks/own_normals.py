@@ -16,6 +16,7 @@ from recipes import log_odds
 from sklearn.metrics import roc_auc_score
 
 from covidxray.model.heads import fit_heads
+from covidxray.model.labelled_features import LabelledFeatures
 from covidxray.model.vgg16 import RECIPES
 
 ADDED = (0, 5, 10, 25, 50)
@@ -35,7 +36,8 @@ def curve(pool: Pool, views: np.ndarray, new: str, known: str, draws: int, seed:
         own = draw_patients(pool, new, max(ADDED), rng)
         jobs += [np.concatenate([base, own[:n]]) for n in ADDED]
     options = RECIPES["portable"].head
-    heads = fit_heads(views, labels, jobs, options, np.random.default_rng(seed))
+    data = LabelledFeatures.of(views, labels)
+    heads = fit_heads(data, jobs, options, np.random.default_rng(seed))
     found = {n: [] for n in ADDED}
     for fit in range(len(jobs)):
         # Every step of a draw is tested on the same images, which no step trains on.

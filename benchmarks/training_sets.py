@@ -22,6 +22,7 @@ from covidxray.data.image_statistics import feature_tables
 from covidxray.evaluation import splits
 from covidxray.evaluation.intervals import auc
 from covidxray.model.heads import fit_heads
+from covidxray.model.labelled_features import LabelledFeatures
 from covidxray.model.vgg16 import RECIPES
 
 REPEATS = 2
@@ -86,7 +87,8 @@ def score(pool: Pool, sets: list[np.ndarray], views: np.ndarray, recipe: str, se
         meta.append((len(jobs), parts, places))
         jobs += [chosen[train] for _, train, _ in parts] + [chosen, *places.values()]
     options = RECIPES[recipe].head
-    heads = fit_heads(views, labels, jobs, options, np.random.default_rng(seed))
+    data = LabelledFeatures.of(views, labels)
+    heads = fit_heads(data, jobs, options, np.random.default_rng(seed))
     cohen_s = pool.of("covid", "control")
     inside, elsewhere, called = [], [], {kind: [] for kind in TESTS}
     for chosen, (first, parts, places) in zip(sets, meta, strict=True):

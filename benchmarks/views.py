@@ -18,6 +18,7 @@ from covidxray.evaluation import intervals
 from covidxray.evaluation.splits import holdout
 from covidxray.model.features import draw_angles, extract
 from covidxray.model.heads import HeadOptions, fit_heads
+from covidxray.model.labelled_features import LabelledFeatures
 from covidxray.model.lungs import load_segmenter
 from covidxray.model.vgg16 import RECIPES, build_backbone, resolve_precision
 from covidxray.model.weights import load_weights
@@ -54,7 +55,7 @@ def main() -> None:
     backbone = build_backbone(load_weights(), recipe, resolve_precision("auto"))
     angles = draw_angles(len(paths), max(VIEWS), 15, view_rng)
     features = extract(backbone, recipe, load_segmenter(), paths, angles)
-    whole = features.regions["whole"]
+    whole = features.regions["whole"].reshape(1 + max(VIEWS), len(paths), -1).swapaxes(0, 1)
     groups, _ = merge_groups_with_copies(groups, features.hashes)
     draws = []
     for _ in range(args.draws):
@@ -67,8 +68,7 @@ def main() -> None:
     first = None
     for views in VIEWS:
         heads = fit_heads(
-            whole[:, : 1 + views],
-            labels,
+            LabelledFeatures.of(whole[:, : 1 + views], labels),
             [train for train, _ in draws],
             HeadOptions(),
             np.random.default_rng(args.seed),

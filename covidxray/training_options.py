@@ -38,11 +38,13 @@ def make_parser(description: str | None) -> argparse.ArgumentParser:
     add("--views", default=0, type=number(int, 0), help=copies)
     angle = "largest angle of a rotation, in degrees"
     add("--rotation", default=15, type=number(float, 0), help=angle)
-    add("--epochs", default=25, type=number(int, 1), help="number of passes over the images")
-    batch = "images per training step (default: 8, and above 640 images an eightieth of them)"
+    passes = "number of passes over the images; of recipe portable, for the plot alone"
+    add("--epochs", default=25, type=number(int, 1), help=passes)
+    batch = "images per training step of recipe tutorial (default: 8; above 640 images, an 80th)"
     add("--batch-size", type=number(int, 1), help=batch)
     rate = number(float, 0, above=True)
-    add("--lr", type=rate, help="learning rate of Adam (default: the recipe's)")
+    speed = "learning rate (default: the recipe's); of recipe portable, for the plot alone"
+    add("--lr", type=rate, help=speed)
     units = "hidden units of the head, or 0 (default: the recipe's)"
     add("--units", type=number(int, 0), help=units)
     dropout = "dropout rate of the hidden units (default: the recipe's)"

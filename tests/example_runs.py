@@ -162,7 +162,8 @@ def training_run(data):
         holdout=HoldoutResult(
             train=np.setdiff1d(np.arange(16), TEST),
             test=TEST,
-            heads=SimpleNamespace(history=history),
+            heads=None,
+            history=history,
             probabilities=both[0, TEST],
             scores=metrics.evaluate(test_labels, predicted, CLASSES, 0, test_groups),
         ),

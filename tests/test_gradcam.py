@@ -34,7 +34,6 @@ def model(request):
         rng.uniform(0.5, 2, (1, FEATURES)).astype(np.float32),
         tuple(rng.normal(0, n**-0.5, (1, n, m)).astype(np.float32) for n, m in pairs),
         tuple(rng.normal(0, 0.1, (1, m)).astype(np.float32) for _, m in pairs),
-        {},
     )
     backbone = build_backbone(load_weights(), recipe)
     return build_model(backbone, backbone.output, heads, recipe.head.dropout), recipe.power

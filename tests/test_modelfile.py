@@ -61,7 +61,7 @@ AUXILIARY = AuxiliaryModels(
     DETECTOR,
     Segmenter(*some_arrays(0, 4, 4), *(some_arrays(k, 2, 3, 2, 1) for k in (1, 2))),
     {
-        pool: Heads(*some_arrays(k, (1, 3), (1, 3)), *(some_arrays(k, (1, 3, 2), (1, 2)),) * 2, {})
+        pool: Heads(*some_arrays(k, (1, 3), (1, 3)), *(some_arrays(k, (1, 3, 2), (1, 2)),) * 2)
         for k, pool in enumerate(("lungs", "outside"))
     },
 )

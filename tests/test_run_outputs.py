@@ -41,7 +41,7 @@ def coloured(label, number):
     rng = np.random.default_rng([label, number])
     patches = Image.fromarray(rng.integers(0, 256, (6, 6, 3), dtype=np.uint8))
     patches = np.asarray(patches.resize((96, 80), Image.Resampling.BICUBIC))
-    mixed = (0.85 * patches + 0.15 * TINTS[label]).astype(np.uint8)
+    mixed = (0.92 * patches + 0.08 * TINTS[label]).astype(np.uint8)
     file = io.BytesIO()
     Image.fromarray(mixed).save(file, "PNG")
     return file.getvalue()

@@ -25,7 +25,8 @@ from covidxray.data.manifest import ManifestRow
 from covidxray.demo.phantom import Anatomy
 from covidxray.model.cache import Cache
 from covidxray.model.features import extract
-from covidxray.model.heads import HeadOptions, fit_heads
+from covidxray.model.heads import fit_heads
+from covidxray.model.labelled_features import LabelledFeatures
 from covidxray.model.lungs import load_segmenter
 from covidxray.model.model_file import load_model
 from covidxray.model.outliers import fit_outlier_detector
@@ -44,17 +45,9 @@ CLASSES = (
 CLOSE = 2e-4  # of probabilities and weights, in float32
 FEW = [0, 3, 7]  # images of three classes
 REGIONS = ("whole", "lungs", "outside")
-OPTIONS = HeadOptions(
-    units=0,
-    dropout=0.0,
-    l2=RECIPES["portable"].head.l2,
-    epochs=30,
-    batch_size=64,
-    learning_rate=0.01,
-)
+OPTIONS = RECIPES["portable"].head
 COMMON = ("-d", "set", "--precision", "float32", "--cache", "kept", "--seed", 3)
-COMMON += ("--epochs", OPTIONS.epochs, "--lr", OPTIONS.learning_rate)
-COMMON += ("--batch-size", OPTIONS.batch_size, "--test-size", 0.7, "--folds", 2)
+COMMON += ("--test-size", 0.7, "--folds", 2)
 # The own region and the label of the positive class of each run's model.
 OWN = {"whole": ("whole", 1), "lungs": ("lungs", 1), "all": ("lungs", 2)}
 RUNS = {
@@ -113,12 +106,12 @@ def data(folder):
 
 @pytest.fixture(scope="module")
 def features(data):
-    """The clean features of the data set by region, (N, 512) each; no cache is used."""
+    """The features of the data set by region, (N, 512) each; no cache is used."""
     recipe = RECIPES["portable"]
     backbone = build_backbone(load_weights(), recipe)
     unchanged = np.empty((len(data), 0))
     found = extract(backbone, recipe, load_segmenter(), data.paths, unchanged)
-    return {region: rows[:, 0] for region, rows in found.regions.items()}
+    return found.regions
 
 
 @pytest.fixture(scope="module")
@@ -145,7 +138,8 @@ def heads_apart(data, features, training_images):
             stacked = np.concatenate([features[region] for region in REGIONS])[:, None]
             indices = [np.array(train) + k * len(data) for k in range(len(REGIONS))]
             labels = np.tile(data.labels, len(REGIONS))
-            known[train] = fit_heads(stacked, labels, indices, OPTIONS, np.random.default_rng(99))
+            both = LabelledFeatures.of(stacked, labels)
+            known[train] = fit_heads(both, indices, OPTIONS, np.random.default_rng(99))
         return known[train]
 
     return of

@@ -24,6 +24,7 @@ from covidxray.data.image_statistics import ImageStatistics, read_with_statistic
 from covidxray.data.prefetch import attempt, ordered_map
 from covidxray.errors import InputError
 from covidxray.model.cache import Cache
+from covidxray.model.labelled_features import LabelledFeatures
 from covidxray.model.lungs import GRID, REGIONS, Segmenter, find_lungs, pool_regions
 from covidxray.model.vgg16 import BATCH, FEATURES, Recipe, forward
 from covidxray.model.weights import Weights
@@ -52,12 +53,16 @@ class Features:
     are not among the N.
     """
 
-    regions: dict[
-        str, np.ndarray
-    ]  # region -> float32 (N, 1 + A, 512), of the unchanged image first
+    regions: dict[str, np.ndarray]  # region -> float32 (M, 512), by `LabelledFeatures.values`
     lungs: np.ndarray  # float32 (N, 28, 28), logits of the lungs in the unchanged image
     image_statistics: list[ImageStatistics]  # of the unchanged image
     unread: dict[int, InputError] = field(default_factory=dict)
+
+    def labelled(self, labels: np.ndarray) -> dict[str, LabelledFeatures]:
+        """Each region's features, with the labels (N,) int64 of the images."""
+        n = len(self.image_statistics)
+        image = np.arange(len(next(iter(self.regions.values())))) % n
+        return {name: LabelledFeatures(rows, image, labels) for name, rows in self.regions.items()}
 
     @property
     def hashes(self) -> np.ndarray:
@@ -73,12 +78,13 @@ class Features:
         images = [image for image in found if isinstance(image, ImageFeatures)]
         unread = {i: error for i, error in enumerate(found) if isinstance(error, InputError)}
         variants = images[0].regions.shape[1] if images else 1
-        regions = np.empty((len(REGIONS), len(images), variants, FEATURES), np.float32)
+        regions = np.empty((len(REGIONS), variants, len(images), FEATURES), np.float32)
         lungs = np.empty((len(images), GRID, GRID), np.float32)
         for i, image in enumerate(images):
-            regions[:, i], lungs[i] = image.regions, image.lungs
+            regions[:, :, i], lungs[i] = image.regions, image.lungs
+        rows = regions.reshape(len(REGIONS), -1, FEATURES)
         statistics = [image.statistics for image in images]
-        return cls(dict(zip(REGIONS, regions, strict=True)), lungs, statistics, unread)
+        return cls(dict(zip(REGIONS, rows, strict=True)), lungs, statistics, unread)
 
 
 def cache_key(parts: dict[str, Any]) -> str:

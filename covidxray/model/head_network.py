@@ -1,4 +1,4 @@
-"""F heads as one Keras network, trained together.
+"""F heads as one Keras network, trained together as the tutorial trains its head.
 
 The kernels of the stacked network have a leading axis F. Adam works on each weight alone and the
 loss is the sum of the F losses, so each head learns what it would learn alone in the same number of
@@ -11,6 +11,8 @@ from dataclasses import dataclass
 import keras
 import numpy as np
 
+from covidxray.model.labelled_features import LabelledFeatures
+
 
 @dataclass(frozen=True)
 class HeadOptions:
@@ -18,52 +20,53 @@ class HeadOptions:
 
     units: int = 64  # width of the hidden layer; 0 leaves out that layer and the dropout
     dropout: float = 0.5  # fraction of the hidden units that are dropped in training
-    l2: float = 0.0  # penalty in the loss, per squared weight of the kernels
+    l2: float = 0.0  # penalty per squared weight, of a head without a hidden layer
     epochs: int = 25  # passes over the training images
     batch_size: int = 8  # images per step
-    learning_rate: float = 1e-3  # of Adam
+    learning_rate: float = 1e-3  # of Adam; of a head that is solved, the first step's size
+
+    @property
+    def solved(self) -> bool:
+        """Whether the head is a penalised logistic regression, which `head_solver` solves."""
+        return not self.units and self.l2 > 0
 
 
 class HeadNetwork:
     """F heads as one network: rows (B, F) of a table of features -> probabilities (B, F, C).
 
     The features are part of the graph, so that Keras is given indices only and all steps of an
-    epoch are one call. The arguments are those of `heads.fit_heads`.
+    epoch are one call. The arguments are those of `heads.fit_heads`. In each epoch every training
+    image is used once: unchanged or as one of its augmentations, drawn at random.
     """
 
     def __init__(
         self,
-        features: np.ndarray,
-        labels: np.ndarray,
+        data: LabelledFeatures,
         train: Sequence[np.ndarray],
         options: HeadOptions,
         rng: np.random.Generator,
     ):
-        self._labels, self._train, self._options = labels, train, options
-        self._variants = features.shape[1]
+        self._labels, self._train, self._options = data.labels, train, options
+        self._variants = len(data.values) // len(data.labels)
         dropout_rng, *self._rngs = rng.spawn(len(train) + 1)
-        self._mean, self._scale = _standardisation(features, train)
-        rows = features.reshape(-1, features.shape[2])
+        mean, scale = zip(*(data.standardisation(images) for images in train), strict=True)
+        self._mean, self._scale = np.stack(mean), np.stack(scale)
         inputs = keras.Input((len(train),), dtype="int32")
-        table = keras.layers.Embedding(*rows.shape, weights=[rows], trainable=False)
+        table = keras.layers.Embedding(*data.values.shape, weights=[data.values], trainable=False)
         x = (table(inputs) - self._mean) / self._scale
         self._layers: list[keras.layers.Layer] = []
         if options.units:
             x = self._add_dense(x, options.units, "relu")
             seed = int(dropout_rng.integers(2**31))
             x = keras.layers.Dropout(options.dropout, seed=seed)(x)
-        x = self._add_dense(x, int(labels.max()) + 1, "softmax")
+        x = self._add_dense(x, data.classes, "softmax")
         self._network = keras.Model(inputs, x)
         self._initialise()
 
     def _add_dense(self, x: keras.KerasTensor, width: int, activation: str) -> keras.KerasTensor:
-        l2 = self._options.l2
+        shape = (len(self._train), width)
         layer = keras.layers.EinsumDense(
-            "bfi,fio->bfo",
-            (len(self._train), width),
-            activation=activation,
-            bias_axes="fo",
-            kernel_regularizer=keras.regularizers.L2(l2) if l2 else None,
+            "bfi,fio->bfo", shape, activation=activation, bias_axes="fo"
         )
         self._layers.append(layer)
         return layer(x)
@@ -81,17 +84,12 @@ class HeadNetwork:
             kernel = np.stack(drawn).astype(np.float32) * (len(self._layers) > 1)
             layer.set_weights([kernel, np.zeros((heads, fan_out), np.float32)])
 
-    def fit(self, on_epoch_end: Callable[[], None] | None = None) -> dict[str, list[float]]:
-        """Train the heads, and call a function after each epoch.
-
-        Returns:
-            Name -> value after each epoch: loss, and accuracy if there is a function to call.
-        """
+    def fit(self, on_epoch_end: Callable[[], None] | None = None) -> None:
+        """Train the heads, and call a function after each epoch."""
         steps = -(-max(len(indices) for indices in self._train) // self._options.batch_size)
         self._network.compile(
             optimizer=keras.optimizers.Adam(self._options.learning_rate),
             loss=keras.losses.SparseCategoricalCrossentropy(reduction="sum"),
-            weighted_metrics=["accuracy"] if on_epoch_end else None,
             # Compilation takes longer than the training, but without it JAX interprets every step.
             jit_compile=keras.config.backend() == "jax",
             steps_per_execution=steps if keras.config.backend() == "tensorflow" else 1,
@@ -99,14 +97,14 @@ class HeadNetwork:
         callbacks = []
         if on_epoch_end:
             callbacks = [keras.callbacks.LambdaCallback(on_epoch_end=lambda *_: on_epoch_end())]
-        return self._network.fit(
+        self._network.fit(
             self._batches(steps),
             steps_per_epoch=steps,
             epochs=self._options.epochs,
             shuffle=False,
             callbacks=callbacks,
             verbose=0,
-        ).history
+        )
 
     def _batches(self, steps: int) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray]]:
         """Yield rows of features, labels and weights, each (B, F), epoch after epoch without end.
@@ -128,27 +126,13 @@ class HeadNetwork:
                 weight[f, slots] = class_weights[f][labels[image[f, slots]]]
             for step in range(steps):
                 part = np.s_[:, step * size : (step + 1) * size]
-                rows = image[part].T * self._variants + variant[part].T
+                rows = variant[part].T * len(labels) + image[part].T
                 yield rows.astype(np.int32), labels[image[part].T], weight[part].T
 
     def weights(self) -> tuple[np.ndarray, np.ndarray, tuple, tuple]:
         """Mean and scale (F, D), kernels (F, in, out) and biases (F, out) as they are now."""
         kernels, biases = zip(*(layer.get_weights() for layer in self._layers), strict=True)
         return self._mean, self._scale, kernels, biases
-
-
-def _standardisation(
-    features: np.ndarray, train: Sequence[np.ndarray]
-) -> tuple[np.ndarray, np.ndarray]:
-    """Mean and standard deviation (F, D) over the images of each set and their augmentations."""
-    total = features.sum(axis=1, dtype=np.float64)
-    squares = np.square(features, dtype=np.float64).sum(axis=1)
-    mean = np.stack([total[i].sum(axis=0) / (len(i) * features.shape[1]) for i in train])
-    square = np.stack([squares[i].sum(axis=0) / (len(i) * features.shape[1]) for i in train])
-    deviation = np.sqrt(np.maximum(square - mean**2, 0))
-    # A feature that is constant in training carries no information; a scale of 1 keeps it as it is.
-    scale = np.where(deviation > 1e-6, deviation, 1.0)
-    return mean.astype(np.float32), scale.astype(np.float32)
 
 
 def _slots(n: int, steps: int, size: int) -> np.ndarray:

@@ -1,17 +1,21 @@
-"""Train many heads on the features at once, and use them.
+"""Heads on the features: train many of them, and use them.
 
-A head is a standardisation followed by a logistic regression (one dense softmax layer), or by a
-dense ReLU layer, dropout and a dense softmax layer.
+A head is a standardisation followed by a logistic regression (one dense softmax layer), which is
+solved, or by a dense ReLU layer, dropout and a dense softmax layer, which are trained.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
-import keras
 import numpy as np
 
+from covidxray.errors import InputError
 from covidxray.model.arrays import StandardisedLayers
 from covidxray.model.head_network import HeadNetwork, HeadOptions
+from covidxray.model.head_solver import SolverTraining, solve_heads
+from covidxray.model.labelled_features import LabelledFeatures
+
+History = dict[str, list[float]]  # loss, accuracy, val_loss and val_accuracy after each epoch
 
 
 def default_batch_size(n: int) -> int:
@@ -25,18 +29,13 @@ def default_batch_size(n: int) -> int:
 
 @dataclass(frozen=True)
 class Heads(StandardisedLayers):
-    """F trained heads: standardisation (F, D), kernels (F, in, out) and biases (F, out).
-
-    `history` are the values of the training after each epoch, by name.
-    """
-
-    history: dict[str, list[float]] = field(default_factory=dict)
+    """F trained heads: standardisation (F, D), kernels (F, in, out) and biases (F, out)."""
 
     def pick(self, fit: int) -> "Heads":
         """One of the F heads, as F = 1 heads."""
         one = slice(fit, fit + 1)
         kernels, biases = (tuple(w[one] for w in part) for part in (self.kernels, self.biases))
-        return Heads(self.mean[one], self.scale[one], kernels, biases, self.history)
+        return Heads(self.mean[one], self.scale[one], kernels, biases)
 
     def predict(self, features: np.ndarray, fit: int) -> np.ndarray:
         """Class probabilities of features (n, D) by head number `fit`: float64 (n, C)."""
@@ -49,56 +48,74 @@ class Heads(StandardisedLayers):
 
 
 def fit_heads(
-    features: np.ndarray,
-    labels: np.ndarray,
+    data: LabelledFeatures,
     train: Sequence[np.ndarray],
     options: HeadOptions,
     rng: np.random.Generator,
-    validation: np.ndarray | None = None,
 ) -> Heads:
-    """Train a head on each of F sets of images, all at once.
+    """Train a head on each of F sets of images, given as arrays of image indices.
 
-    In each epoch every training image is used once: unchanged or as one of its augmentations, drawn
-    at random. Only the training images of a head enter its standardisation and its weights.
-
-    Args:
-        features: (N, 1 + A, D) float32, of the unchanged image first.
-        labels: (N,) int, 0 to C - 1.
-        train: F arrays of image indices.
-        rng: one stream is spawned for each head, so that a head does not depend on the others.
-        validation: indices of images to score after each epoch, unchanged; F must be 1. The scores
-            are for the plot alone: no head is chosen by them.
+    Only the training images of a head, and their augmentations, enter its standardisation and its
+    weights. A penalised logistic regression is solved and depends on neither `rng` nor the order of
+    the images. Other heads are trained at once; one stream is spawned for each, so that a head does
+    not depend on the others.
     """
-    network = HeadNetwork(features, labels, train, options, rng)
-    if validation is None:
-        history = network.fit()
-        return Heads(*network.weights(), history)
-    unchanged, truth = features[validation, 0], labels[validation]
-    scores: list[tuple[float, float]] = []
+    if options.solved:
+        return Heads(*solve_heads(data, train, options.l2))
+    network = HeadNetwork(data, train, options, rng)
+    network.fit()
+    return Heads(*network.weights())
+
+
+def fit_with_history(
+    data: LabelledFeatures,
+    train: np.ndarray,
+    validation: np.ndarray,
+    options: HeadOptions,
+    rng: np.random.Generator,
+) -> tuple[Heads, History]:
+    """Train one head as `fit_heads` does, and score its training on `validation` images.
+
+    The scores are for the plot alone: no head is chosen by them. A head that is solved is trained
+    once more for them (`head_solver.SolverTraining`).
+
+    Raises:
+        InputError: the training diverged.
+    """
+    training: HeadNetwork | SolverTraining
+    if options.solved:
+        training = SolverTraining(data, train, options)
+    else:
+        training = HeadNetwork(data, [train], options, rng)
+    history: History = {"loss": [], "accuracy": [], "val_loss": [], "val_accuracy": []}
 
     def score() -> None:  # Keras would take a second more for the validation
-        heads = Heads(*network.weights())
-        scores.append(_loss_and_accuracy(heads, unchanged, truth, options.l2))
+        heads = Heads(*training.weights())
+        for prefix, images in (("", train), ("val_", validation)):
+            loss, accuracy = _loss_and_accuracy(heads, data, images)
+            history[f"{prefix}loss"].append(loss)
+            history[f"{prefix}accuracy"].append(accuracy)
 
-    history = network.fit(score)
-    history["val_loss"], history["val_accuracy"] = map(list, zip(*scores, strict=True))
-    return Heads(*network.weights(), history)
+    training.fit(score)
+    if not np.isfinite(history["loss"]).all():
+        raise InputError("--lr: is too large, the training diverged; give a smaller learning rate")
+    if options.solved:
+        return fit_heads(data, [train], options, rng), history
+    return Heads(*training.weights()), history
 
 
 def _loss_and_accuracy(
-    heads: Heads, features: np.ndarray, labels: np.ndarray, l2: float
+    heads: Heads, data: LabelledFeatures, images: np.ndarray
 ) -> tuple[float, float]:
-    """Loss, penalty included, and accuracy of the first head on features (n, D), labels (n,)."""
-    predicted = heads.predict(features, 0)
-    penalty = l2 * sum(float(np.square(kernel[0]).sum()) for kernel in heads.kernels)
-    of_truth = predicted[np.arange(len(labels)), labels]
-    loss = float(-np.log(np.maximum(of_truth, keras.config.epsilon())).mean()) + penalty
-    return loss, float((predicted.argmax(axis=1) == labels).mean())
+    """Class-weighted mean cross-entropy, and accuracy, of the first head on unchanged images."""
+    predicted, labels = heads.predict(data.values[images], 0), data.labels[images]
+    of_truth = np.maximum(predicted[np.arange(len(images)), labels], 1e-7)  # as Keras does
+    loss = -np.log(of_truth) @ data.weights(images)
+    return float(loss), float((predicted.argmax(axis=1) == labels).mean())
 
 
 def cross_validate(
-    regions: dict[str, np.ndarray],
-    labels: np.ndarray,
+    regions: dict[str, LabelledFeatures],
     folds: Sequence[tuple[int, np.ndarray, np.ndarray]],
     options: HeadOptions,
     rng: np.random.Generator,
@@ -106,38 +123,38 @@ def cross_validate(
     """Train a head on every region in every fold of every repeat, and predict the test images.
 
     Args:
-        regions: region -> features (N, 1 + A, D). The other arguments are as for `fit_heads`.
+        regions: the same N images in each.
         folds: (repeat, training indices, test indices), repeats in order.
+        options, rng: as for `fit_heads`.
 
     Returns:
         Region -> probabilities float64 (R, N, C), and int (R, N): the index in `folds` of the fit
         that predicted an image.
     """
-    heads = fit_regions(regions, labels, [train for _, train, _ in folds], options, rng)
-    repeats = folds[-1][0] + 1
-    fit = np.empty((repeats, len(labels)), np.int64)
-    shape = (repeats, len(labels), int(labels.max()) + 1)
-    probabilities = {name: np.empty(shape) for name in regions}
+    heads = fit_regions(regions, [train for _, train, _ in folds], options, rng)
+    data = next(iter(regions.values()))
+    shape = folds[-1][0] + 1, len(data.labels)
+    fit = np.empty(shape, np.int64)
+    probabilities = {name: np.empty((*shape, data.classes)) for name in regions}
     for f, (repeat, _, test) in enumerate(folds):
         fit[repeat, test] = f
-        for k, (name, features) in enumerate(regions.items()):
-            predicted = heads.predict(features[test, 0], k * len(folds) + f)
+        for k, (name, region) in enumerate(regions.items()):
+            predicted = heads.predict(region.values[test], k * len(folds) + f)
             probabilities[name][repeat, test] = predicted
     return probabilities, fit
 
 
 def fit_regions(
-    regions: dict[str, np.ndarray],
-    labels: np.ndarray,
+    regions: dict[str, LabelledFeatures],
     train: Sequence[np.ndarray],
     options: HeadOptions,
     rng: np.random.Generator,
 ) -> Heads:
     """Train heads as `fit_heads` does, on all training sets of the first region, then of the next.
 
-    For a head, an image in another region is another image. `regions` are region -> features
-    (N, 1 + A, D); the other arguments are as for `fit_heads`.
+    For a head, an image in another region is another image.
     """
-    features = np.concatenate(list(regions.values()))
-    shifted = [indices + k * len(labels) for k in range(len(regions)) for indices in train]
-    return fit_heads(features, np.tile(labels, len(regions)), shifted, options, rng)
+    data = LabelledFeatures.concatenate(list(regions.values()))
+    n = len(data.labels) // len(regions)
+    shifted = [indices + k * n for k in range(len(regions)) for indices in train]
+    return fit_heads(data, shifted, options, rng)

@@ -38,7 +38,7 @@ RECIPES = {
         block=4,
         pooled=False,
         power=3,
-        head=HeadOptions(units=0, dropout=0.0, l2=10.0, learning_rate=3e-4),
+        head=HeadOptions(units=0, dropout=0.0, l2=10.0, learning_rate=0.1),
     ),
     # The tutorial's head, on the mean of the whole map. The tutorial's `AveragePooling2D((4, 4))`
     # keeps only one cell of the 7 x 7 map, the upper left.

@@ -74,12 +74,14 @@ class HoldoutResult:
     """One head trained on a part of the images and scored on the rest, as in the tutorial.
 
     `train` and `test` are sorted indices, int64 (n,); `probabilities`, float64 (len(test), C), and
-    `scores` are of the test images. `heads` is the trained head, with the history of its training.
+    `scores` are of the test images. `heads` is the trained head, and `history` has loss, accuracy,
+    val_loss and val_accuracy after each epoch of its training.
     """
 
     train: np.ndarray
     test: np.ndarray
     heads: "Heads"
+    history: dict[str, list[float]]
     probabilities: np.ndarray
     scores: metrics.ClassificationScores
 

@@ -29,11 +29,12 @@ def save_trained_model(path: Path, run: TrainingRun, inputs: TrainingInputs, res
     features, network, streams = inputs.features, inputs.network, inputs.streams
     trained = np.arange(len(data)) if config.fit_all else run.holdout.train
     # The hold-out has already trained the head on the model's own region.
-    regions = {name: found for name, found in features.regions.items() if name != config.pool}
+    regions = features.labelled(data.labels)
+    own = regions.pop(config.pool)
     if config.fit_all:
-        regions = {config.pool: features.regions[config.pool]} | regions
+        regions = {config.pool: own} | regions
     options = head_options(config)
-    fitted = fit_regions(regions, data.labels, [trained], options, streams.final_fits)
+    fitted = fit_regions(regions, [trained], options, streams.final_fits)
     heads = {region: fitted.pick(k) for k, region in enumerate(regions)}
     own_head = heads.pop(config.pool, run.holdout.heads)
 
@@ -45,7 +46,7 @@ def save_trained_model(path: Path, run: TrainingRun, inputs: TrainingInputs, res
         logits = find_lungs(backbone, network.segmenter)
         pooled = pool_regions(backbone, network.recipe, logits)[config.pool]
     model = build_model(backbone, pooled, own_head, options.dropout)
-    whole = features.regions["whole"][trained, 0]
+    whole = features.regions["whole"][trained]
     outlier_detector = fit_outlier_detector(whole, data.groups[trained], streams.outliers)
     auxiliary = AuxiliaryModels(outlier_detector, network.segmenter, heads)
     save_model(model, path, _metadata(run, inputs, trained, result), auxiliary)

@@ -18,7 +18,7 @@ from covidxray.evaluation.regions import compare_regions
 from covidxray.model.cache import open_cache
 from covidxray.model.features import CachedFeatures, Features, depends_on, draw_angles
 from covidxray.model.head_network import HeadOptions
-from covidxray.model.heads import cross_validate, default_batch_size, fit_heads
+from covidxray.model.heads import cross_validate, default_batch_size, fit_with_history
 from covidxray.model.network import Network
 from covidxray.model.vgg16 import RECIPES
 from covidxray.pipeline.runs import CrossValidationResult, HoldoutResult, TrainConfig
@@ -133,7 +133,8 @@ def head_options(config: TrainConfig) -> HeadOptions:
         "learning_rate": config.lr,
     }
     given = {name: value for name, value in named.items() if value is not None}
-    return replace(RECIPES[config.recipe].head, **given)
+    head = replace(RECIPES[config.recipe].head, **given)
+    return replace(head, l2=0.0) if head.units else head
 
 
 def run_holdout(
@@ -145,15 +146,14 @@ def run_holdout(
     """
     split_rng, head_rng = rng.spawn(2)
     train, test = splits.holdout(data.labels, data.groups, config.test_size, split_rng)
-    own = features.regions[config.pool]
-    options = head_options(config)
-    heads = fit_heads(own, data.labels, [train], options, head_rng, validation=test)
-    probabilities = heads.predict(own[test, 0], 0)
+    own = features.labelled(data.labels)[config.pool]
+    heads, history = fit_with_history(own, train, test, head_options(config), head_rng)
+    probabilities = heads.predict(own.values[test], 0)
     positive = data.index(config.positive)
     predicted = metrics.decide(probabilities, positive, 0.5)
     truth, groups = data.labels[test], data.groups[test]
     scores = metrics.evaluate(truth, predicted, data.classes, positive, groups)
-    return HoldoutResult(train, test, heads, probabilities, scores)
+    return HoldoutResult(train, test, heads, history, probabilities, scores)
 
 
 def run_cross_validation(
@@ -166,8 +166,8 @@ def run_cross_validation(
     split_rng, head_rng = rng.spawn(2)
     labels, groups = data.labels, data.groups
     folds = list(splits.repeated_folds(labels, groups, config.folds, config.repeats, split_rng))
-    options = head_options(config)
-    probabilities, fold = cross_validate(features.regions, labels, folds, options, head_rng)
+    regions = features.labelled(labels)
+    probabilities, fold = cross_validate(regions, folds, head_options(config), head_rng)
     positive = data.index(config.positive)
     is_positive = labels == positive
     region_scores = {region: found[:, :, positive] for region, found in probabilities.items()}

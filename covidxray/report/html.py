@@ -87,7 +87,7 @@ def training_content(
         evaluation=holdout.scores,
         scored=scored,
         region_scores=region_scores,
-        history=holdout.heads.history,
+        history=holdout.history,
         audit=run.audit,
         regions=run.regions,
         gallery=gallery,

@@ -1,0 +1,63 @@
+"""Features of labelled images, as rows that heads are trained on."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+
+@dataclass(frozen=True)
+class LabelledFeatures:
+    """Rows of features of N labelled images: first the unchanged images, then their augmentations.
+
+    Attributes:
+        values: (M, D) float32; the first N rows are of the images in order.
+        image: (M,) int64, the image of each row.
+        labels: (N,) int64, 0 to C - 1.
+    """
+
+    values: np.ndarray
+    image: np.ndarray
+    labels: np.ndarray
+
+    @classmethod
+    def of(cls, variants: np.ndarray, labels: np.ndarray) -> "LabelledFeatures":
+        """From features (N, 1 + A, D) of images and A augmentations of each, unchanged first."""
+        rows = variants.swapaxes(0, 1).reshape(-1, variants.shape[2])
+        return cls(rows, np.tile(np.arange(len(labels)), variants.shape[1]), labels)
+
+    @classmethod
+    def concatenate(cls, parts: Sequence["LabelledFeatures"]) -> "LabelledFeatures":
+        """The images of all parts, those of the first part first; N and A are the same in each."""
+        n = len(parts[0].labels)
+        variants = [part.values.reshape(-1, n, part.values.shape[1]) for part in parts]
+        values = np.concatenate(variants, axis=1).reshape(-1, variants[0].shape[2])
+        labels = np.concatenate([part.labels for part in parts])
+        return cls(values, np.tile(np.arange(len(labels)), len(values) // len(labels)), labels)
+
+    @property
+    def classes(self) -> int:
+        """The number of classes, C."""
+        return int(self.labels.max()) + 1
+
+    def rows_of(self, images: np.ndarray) -> np.ndarray:
+        """Indices of all rows of some images: (m,) int64."""
+        return np.flatnonzero(np.isin(self.image, images))
+
+    def weights(self, rows: np.ndarray) -> np.ndarray:
+        """Weights of rows that sum to 1, with the same sum for each class and within it for each
+        image: (m,) float64."""
+        image = self.image[rows]
+        label = self.labels[image]
+        images, classes = np.unique(image), np.unique(label)
+        in_class = np.bincount(self.labels[images], minlength=self.classes)
+        variants = np.bincount(image)
+        return 1 / (len(classes) * in_class[label] * variants[image])
+
+    def standardisation(self, images: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Mean and standard deviation (D,) float32 over all rows of some images."""
+        values = self.values[self.rows_of(images)].astype(np.float64)
+        deviation = values.std(axis=0)
+        # A constant feature carries no information; a scale of 1 keeps it as it is.
+        scale = np.where(deviation > 1e-6, deviation, 1.0)
+        return values.mean(axis=0).astype(np.float32), scale.astype(np.float32)
