@@ -27,6 +27,7 @@ def make_parser() -> argparse.ArgumentParser:
     add("--report", type=Path, metavar="FILE", help="HTML report to write, in one file")
     seed = cli.number(int, at_least=0)
     add("--seed", default=42, type=seed, help="seed of the resampled intervals and of the audit")
+    cli.add_decision_options(parser)
     cli.add_engine_options(parser)
     return parser
 
@@ -48,7 +49,7 @@ def main() -> None:
         from covidxray.model.predictor import Predictor
         from covidxray.pipeline import external
 
-        predictor = Predictor(args.model, open_cache(args.cache, args.engine))
+        predictor = Predictor(args.model, open_cache(args.cache, args.engine), args.threshold)
     metadata = predictor.metadata
     data = load_dataset(
         args.dataset,
@@ -65,7 +66,9 @@ def main() -> None:
     found = tqdm(found, total=len(data), desc="VGG16", unit="image")
     predictions, gallery, unread = external.collect_predictions(found, data, predictor.positive)
     data = cli.leave_out_unread(data, unread)
-    run = external.evaluate_predictions(predictor, data, predictions, gallery, args.seed)
+    run = external.evaluate_predictions(
+        predictor, data, predictions, gallery, args.seed, args.prevalence
+    )
     print(external_report.format_text(run))
     save_outputs(run, args.json, args.report)
     print(f"\n{DISCLAIMER}")

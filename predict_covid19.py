@@ -25,8 +25,10 @@ def make_parser() -> argparse.ArgumentParser:
     add("images", nargs="+", type=cli.any_path, metavar="IMAGE", help="files, or folders to search")
     add("--csv", type=Path, metavar="FILE", help="CSV file to write, with a row for each image")
     add("--json", type=Path, metavar="FILE", help="JSON file to write, with the same rows")
-    explain = "folder for heat maps (Grad-CAM) that show what speaks for the predicted class"
+    explain = "folder for heat maps (Grad-CAM) that show what speaks for a class"
     add("--explain", type=Path, metavar="DIR", help=explain)
+    add("--explain-class", metavar="CLASS", help="class of the heat maps (default: the predicted)")
+    cli.add_decision_options(parser)
     cli.add_engine_options(parser)
     return parser
 
@@ -53,24 +55,27 @@ def main() -> None:
 
         if args.explain:
             from covidxray.report.plots import outline, overlay
-        predictor = Predictor(args.model, open_cache(args.cache, args.engine))
+        cache = open_cache(args.cache, args.engine)
+        predictor = Predictor(args.model, cache, args.threshold, args.explain_class)
     metadata = predictor.metadata
     rows: list[prediction_table.Row] = []
     with tqdm(total=len(paths), unit="image") as bar:
-        bar.write(printable(f"{'image':<30}{'class':<12}P({metadata.positive})  warning"))
+        bar.write(prediction_table.format_header(metadata, args.prevalence))
         for path, found in zip(paths, engine.predict_files(predictor, paths), strict=True):
             bar.update()
             if isinstance(found, InputError):
                 bar.write(printable(f"error: {found}"), file=sys.stderr)
                 continue
-            bar.write(prediction_table.format_prediction(path, found, metadata))
+            bar.write(prediction_table.format_prediction(path, found, metadata, args.prevalence))
             heat_map = None
             if args.explain:
                 heat_map = args.explain / f"{len(rows) + 1:05d}-{printable(path.stem)[:40]}.png"
                 save_png(heat_map, outline(overlay(found.image, found.heat), found.lungs))
-            rows.append(prediction_table.make_row(path, found, metadata, heat_map))
+            row = prediction_table.make_row(path, found, metadata, heat_map, args.prevalence)
+            rows.append(row)
     prediction_table.write_prediction_tables(rows, args.csv, args.json)
-    print(f"\nclass at the stored threshold, {metadata.threshold:.3f}\n{DISCLAIMER}")
+    print(prediction_table.format_footer(metadata))
+    print(DISCLAIMER)
     if unread := len(paths) - len(rows):
         raise InputError(f"{unread} of {len(paths)} files could not be read; see the lines above")
 

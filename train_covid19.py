@@ -64,15 +64,13 @@ def train(inputs: "TrainingInputs") -> "TrainingRun":
     if lung_dice := training.compare_with_lung_masks(data, features):
         print(f"lungs found, against masks that came with the images: Dice {lung_dice}")
 
-    info("training head...")
-    holdout = training.run_holdout(config, data, features, streams.fits)
+    info("training heads...")
+    cross_validation = training.run_cross_validation(config, data, features, streams.validation)
+    threshold = cross_validation.threshold if cross_validation else config.threshold
+    holdout = training.run_holdout(config, data, features, threshold, streams.holdout)
     print(text.format_holdout(holdout, data.classes))
-    cross_validation = training.run_cross_validation(config, data, features, streams.fits)
     if cross_validation:
         print(text.format_cross_validation(cross_validation))
-    threshold, specificity = training.choose_threshold(config, cross_validation)
-    if specificity is not None:
-        print(f"stored threshold: {threshold:.4f}, where cv specificity is {specificity:.4f}")
 
     info("looking for shortcuts...")
     positive = data.index(config.positive)
@@ -90,6 +88,7 @@ def train(inputs: "TrainingInputs") -> "TrainingRun":
         weights=(network.weights.name, network.weights.sha256),
         precision=network.precision,
     )
+    print(text.format_predictive_values(run.predictive_values), end="")
     print(text.format_shortcut(audit, text.training_sentence(run), run.regions))
     return run
 

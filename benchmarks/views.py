@@ -4,7 +4,7 @@
 
 The task is COVID-19 against controls of the same repository, which is harder than the tutorial's.
 In each of `--draws` draws, a random half of the patients trains and the other half is the test. The
-default of `train_covid19.py --views` comes from this table.
+default of `train_covid19.py --augment` comes from this table.
 """
 
 import argparse

@@ -94,6 +94,17 @@ def add_engine_options(parser: argparse.ArgumentParser) -> None:
     add("--ray-address", metavar="ADDR", help=address)
 
 
+def add_decision_options(parser: argparse.ArgumentParser) -> None:
+    """Add the threshold of the positive class and the prevalence that it is used at."""
+    add, between = parser.add_argument, number(float, 0, below=1, above=True)
+    limit = "probability of the positive class from which an image is classified as it (default: "
+    limit += "the stored one of --sensitivity, else the most probable class is taken)"
+    add("--threshold", type=between, metavar="T", help=limit)
+    share = "share of patients who are positive where the model is used; adds "
+    share += "what its results mean there"
+    add("--prevalence", type=between, metavar="P", help=share)
+
+
 def show_dataset(data: "Dataset") -> None:
     """Print a data set's line, and on stderr what was left out and what has no manifest."""
     print(data)

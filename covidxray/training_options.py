@@ -33,9 +33,9 @@ def make_parser(description: str | None) -> argparse.ArgumentParser:
     recipe = "features and head: portable (the best at other hospitals) or the tutorial's"
     add("--recipe", default="portable", choices=("portable", "tutorial"), help=recipe)
     region = "region that the saved model uses: the whole picture, or the lungs alone"
-    add("--pool", default="whole", choices=("whole", "lungs"), help=region)
+    add("--region", default="whole", choices=("whole", "lungs"), help=region)
     copies = "number of randomly rotated copies per image"
-    add("--views", default=0, type=number(int, 0), help=copies)
+    add("--augment", default=0, type=number(int, 0), help=copies)
     angle = "largest angle of a rotation, in degrees"
     add("--rotation", default=15, type=number(float, 0), help=angle)
     passes = "number of passes over the images; of recipe portable, for the plot alone"
@@ -56,8 +56,9 @@ def make_parser(description: str | None) -> argparse.ArgumentParser:
     add("--folds", default=5, type=number(int, 2), help="number of folds of the cross-validation")
     repeats = "number of cross-validation repeats, 0 for none (default: 20; fewer above 500 images)"
     add("--repeats", type=number(int, 0), help=repeats)
-    target = "cross-validated sensitivity that the stored threshold keeps (default: threshold 0.5)"
+    target = "cross-validated sensitivity for which a threshold is chosen and stored"
     add("--sensitivity", type=fraction, help=target)
+    cli.add_decision_options(parser)
     add("--fit-all", action="store_true", help="switch for training the saved model on all images")
     add("--seed", default=42, type=number(int, 0), help="seed of all random numbers")
     cli.add_engine_options(parser)

@@ -18,6 +18,7 @@ from covidxray.evaluation import intervals, metrics
 from covidxray.evaluation.calibration import calibrate
 from covidxray.evaluation.external_scores import ExternalScores
 from covidxray.evaluation.metrics import Subgroup
+from covidxray.evaluation.recalibration import class_weights
 from covidxray.evaluation.regions import compare_regions
 from covidxray.pipeline.external_run import ExternalRun
 from covidxray.pipeline.runs import (
@@ -38,7 +39,7 @@ METADATA = SimpleNamespace(  # as far as JSON and report read it
     threshold=0.25,
     synthetic=True,
     recipe="portable",
-    pool="lungs",
+    region="lungs",
     trained_on=["00", "01"],
     card={"data set": "drawings", "weights": "ImageNet, torchvision"},
 )
@@ -52,8 +53,8 @@ CONFIG = TrainConfig(
     positive="covid",
     weights="torchvision",
     recipe="portable",
-    pool="lungs",
-    views=0,
+    region="lungs",
+    augment=0,
     rotation=15,
     epochs=25,
     batch_size=8,
@@ -63,7 +64,9 @@ CONFIG = TrainConfig(
     test_size=0.5,
     folds=5,
     repeats=20,
+    threshold=None,
     sensitivity=None,
+    prevalence=None,
     fit_all=False,
     precision="auto",
     cache=None,
@@ -145,6 +148,7 @@ def training_run(data):
     region_scores["lungs"] = covid
     both = np.stack([covid, 1 - covid], axis=2)
     fold = np.tile(np.arange(16) % 5, (20, 1))
+    labelled = metrics.LabelledProbabilities(data.labels, both, data.groups, 0, 0.25, CLASSES)
     test_labels, test_groups = data.labels[TEST], data.groups[TEST]
     predicted = both[0, TEST].argmax(axis=1)
     history = {
@@ -172,8 +176,9 @@ def training_run(data):
             repeats=20,
             is_positive=data.labels == 0,
             region_scores=region_scores,
-            region="lungs",
-            scores=metrics.score_repeats(data.labels, both, fold, data.groups, 0),
+            probabilities=covid,
+            threshold=0.25,
+            scores=metrics.score_repeats(labelled, both, fold),
             regions=regions,
         ),
         threshold=0.25,
@@ -210,7 +215,13 @@ def external_run(data):
             evaluation=metrics.evaluate(data.labels, predicted, CLASSES, 0, data.groups),
             auc=area,
             false_positive_rate=intervals.share(predicted[~is_positive] == 0, data.groups[8:]),
-            calibration=calibrate(is_positive, covid, data.groups, np.random.default_rng(0)),
+            calibration=calibrate(
+                is_positive,
+                covid,
+                class_weights(data.labels),
+                data.groups,
+                np.random.default_rng(0),
+            ),
             fixed={"sensitivity at specificity 0.90": share},
             subgroups=[
                 Subgroup("sex", "F", 8, 4, share, None, area),
@@ -219,4 +230,5 @@ def external_run(data):
         ),
         regions=compare_regions(is_positive, region_scores, data.groups, np.arange(16) > 0),
         audit=example_audit(data),
+        prevalence=None,
     )

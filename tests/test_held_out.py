@@ -70,7 +70,7 @@ def train(script, folder, cache, changed=(), repeats=1):
         repeats,
         "--folds",
         3,
-        "--views",
+        "--augment",
         1,
         "--rotation",
         90,
@@ -132,7 +132,7 @@ def test_remembering_copies_is_of_no_use_in_cross_validation(run):
     found = run[0]["cross_validation"]
     assert found["auc"]["value"] < 0.7
     for region in ("whole", "lungs", "outside"):
-        assert run[0]["shortcuts"]["where"][region]["value"] < 0.7
+        assert run[0]["shortcuts"]["regions"][region]["value"] < 0.7
     # Three patients against seven are far less sure than seven images against fifteen.
     assert found["auc"]["high"] - found["auc"]["low"] > 0.45
 
@@ -203,9 +203,9 @@ def test_an_evaluation_counts_patients_who_share_a_picture_as_one(
         for region in ("whole", "lungs", "outside")
     }
     for region, score in scores.items():
-        assert found["where"][region] == close(intervals.auc(truth == 1, score, patients))
+        assert found["regions"][region] == close(intervals.auc(truth == 1, score, patients))
     pair = scores["lungs"], scores["outside"]
     difference = intervals.auc_difference(truth == 1, *pair, patients)
-    assert found["where"]["difference"] == close(difference)
-    assert found["auc"] == found["where"]["whole"]
+    assert found["regions"]["difference"] == close(difference)
+    assert found["auc"] == found["regions"]["whole"]
     assert found["false_positive_rate"]["total"] == 5

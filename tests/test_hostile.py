@@ -236,7 +236,6 @@ def test_too_large_compressed_arrays_are_refused_before_they_are_decompressed(tm
         {"classes": ("covid", None)},
         {"threshold": "0.5"},
         {"threshold": float("nan")},
-        {"threshold": None},
         {"salt": "no hex"},
         {"salt": ""},
         {"salt": "00" * 65},

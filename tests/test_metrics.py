@@ -8,6 +8,7 @@ from scipy.stats import binomtest
 from sklearn.metrics import roc_auc_score
 
 from covidxray.evaluation import intervals, metrics
+from covidxray.evaluation.intervals import Estimate
 from covidxray.evaluation.regions import REGION_NAMES, compare_regions
 from covidxray.pipeline.runs import CrossValidationResult
 from covidxray.report.text import format_classification, format_cross_validation
@@ -160,15 +161,21 @@ def test_scores_that_differ_only_within_patients_go_wholly_together():
     assert (found.value, found.low, found.high) == pytest.approx((0, -left, left), abs=1e-6)
 
 
+def score_repeats(y_true, probabilities, fold, groups, positive, threshold=None, scores=None):
+    names = ("a", "b", "c")
+    labelled = metrics.LabelledProbabilities(
+        y_true, probabilities, groups, positive, threshold, names
+    )
+    return metrics.score_repeats(labelled, probabilities if scores is None else scores, fold)
+
+
 def test_repeats_narrow_no_interval():
     rng = np.random.default_rng(0)
     y_true = np.repeat([0, 1, 2], [8, 10, 16])
     probabilities = rng.dirichlet([1, 1, 1], 34)[None]
     fold, groups = np.zeros((1, 34), int), np.arange(34) // 2
-    holdout = metrics.score_repeats(y_true, probabilities, fold, groups, 1)
-    often = metrics.score_repeats(
-        y_true, np.repeat(probabilities, 9, 0), np.repeat(fold, 9, 0), groups, 1
-    )
+    holdout = score_repeats(y_true, probabilities, fold, groups, 1)
+    often = score_repeats(y_true, np.repeat(probabilities, 9, 0), fold.repeat(9, 0), groups, 1)
     for name in ("accuracy", "sensitivity", "specificity", "auc"):
         first, second = getattr(holdout, name), getattr(often, name)
         expected = first.value, first.low, first.high
@@ -183,7 +190,7 @@ def test_copies_of_every_patients_images_narrow_no_cross_validated_interval():
     for images in (1, 5):
         chosen = np.repeat(np.arange(34), images)
         cohort = y_true[chosen], probabilities[:, chosen], fold[:, chosen], chosen
-        found.append(metrics.score_repeats(*cohort, 1))
+        found.append(score_repeats(*cohort, 1))
     for name in ("accuracy", "sensitivity", "specificity", "auc"):
         holdout, copied = (getattr(scores, name) for scores in found)
         assert (copied.low, copied.high) == pytest.approx((holdout.low, holdout.high))
@@ -201,7 +208,7 @@ def test_scores_of_three_repeats_worked_out_by_hand():
     )
     fold = np.array([[0, 0, 0, 1, 1, 1, 1], [2, 3, 3, 3, 2, 2, 2], [4, 4, 5, 5, 5, 4, 4]])
     probabilities = 0.1 + 0.7 * np.eye(3)[predicted]
-    scores = metrics.score_repeats(y_true, probabilities, fold, np.arange(7), 2)
+    scores = score_repeats(y_true, probabilities, fold, np.arange(7), 2)
     by_hand = [2 / 3, 3 / 4, 1 / 4, 3 / 3, 2 / 4, 2 / 3]
     assert scores.fold_accuracy.tolist() == pytest.approx(by_hand)
     assert scores.accuracy.value == pytest.approx((5 + 4 + 4) / 21)
@@ -214,7 +221,8 @@ def test_scores_of_three_repeats_worked_out_by_hand():
     regions = compare_regions(
         y_true == 2, dict.fromkeys(REGION_NAMES, probabilities[:, :, 2]), np.arange(7), y_true < 2
     )
-    result = CrossValidationResult(2, 3, y_true == 2, {}, "whole", scores, regions)
+    shown = probabilities[:, :, 2]
+    result = CrossValidationResult(2, 3, y_true == 2, {}, shown, None, scores, regions)
     assert text in format_cross_validation(result)
 
 
@@ -225,8 +233,8 @@ def test_no_score_depends_on_which_label_the_positive_class_has(order):
     probabilities, fold = rng.dirichlet([1, 1, 1], (2, 35)), rng.integers(0, 3, (2, 35))
     label = np.argsort(order)  # old label -> new label
     names = np.array(["a", "b", "c"])
-    holdout = metrics.score_repeats(y_true, probabilities, fold, groups, 0)
-    again = metrics.score_repeats(label[y_true], probabilities[..., order], fold, groups, label[0])
+    holdout = score_repeats(y_true, probabilities, fold, groups, 0)
+    again = score_repeats(label[y_true], probabilities[..., order], fold, groups, label[0])
     for name in ("accuracy", "sensitivity", "specificity", "auc"):
         assert getattr(holdout, name) == getattr(again, name)
     for threshold in (0.3, 0.5, 0.7):
@@ -248,6 +256,47 @@ def test_the_positive_class_is_called_from_the_threshold_on_and_else_the_likelie
     assert metrics.decide(probabilities, 1, 0.9).tolist() == [0, 0, 2, 0]
 
 
+def test_without_a_threshold_the_most_probable_class_is_predicted():
+    probabilities = np.array([[[0.3, 0.4, 0.3], [0.5, 0.39, 0.11]], [[0.1, 0.39, 0.51], [0, 1, 0]]])
+    assert metrics.decide(probabilities, 1, None).tolist() == [[1, 0], [2, 1]]
+
+
+def test_a_cross_validation_is_scored_at_the_threshold():
+    """Four images, two positive (label 1) at 0.4 and 0.6, two negative at 0.3 and 0.5."""
+    y_true, score = np.array([1, 1, 0, 0]), np.array([0.4, 0.6, 0.3, 0.5])
+    probabilities = np.stack([1 - score, score], axis=1)[None]
+    fold = np.zeros((1, 4), int)
+    found = [
+        (scores.sensitivity.value, scores.specificity.value)
+        for threshold in (None, 0.35, 0.55)
+        for scores in [score_repeats(y_true, probabilities, fold, np.arange(4), 1, threshold)]
+    ]
+    # A tie of 0.5 goes to the first class.
+    assert found == [(0.5, 1.0), (1.0, 0.5), (0.5, 1.0)]
+
+
+def test_decisions_that_recalibration_changed_are_counted_by_the_mean_of_the_repeats():
+    y_true, fold = np.array([0, 1, 2]), np.zeros((2, 3), int)
+    scores = np.tile(0.1 + 0.7 * np.eye(3), (2, 1, 1))
+    recalibrated = scores.copy()
+    recalibrated[0, 0] = [0.2, 0.5, 0.3]
+    found = score_repeats(y_true, recalibrated, fold, np.arange(3), 1, scores=scores)
+    assert found.changed == 0.5
+
+
+def test_predictive_values_worked_out_by_hand():
+    """Of 1,000 patients 100 are positive, of whom 80 are found; 90 of the others are wrong."""
+    sensitivity, specificity = Estimate(0.8, 0.6, 0.9), Estimate(0.9, 0.8, 0.95)
+    found = metrics.predictive_values(sensitivity, specificity, 0.1)
+    ppv, npv = found["PPV at prevalence 0.1"], found["NPV at prevalence 0.1"]
+    assert ppv.value == pytest.approx(80 / (80 + 90))
+    assert (ppv.low, ppv.high) == pytest.approx((60 / (60 + 180), 90 / (90 + 45)))
+    assert npv.value == pytest.approx(810 / (810 + 20))
+    assert (npv.low, npv.high) == pytest.approx((720 / (720 + 40), 855 / (855 + 10)))
+    assert metrics.predictive_values(sensitivity, None, 0.1) == {}
+    assert metrics.predictive_values(sensitivity, specificity, None) == {}
+
+
 @given(
     st.lists(st.integers(0, 9), min_size=1, max_size=25),
     st.lists(st.integers(0, 9), min_size=1, max_size=25),
@@ -255,7 +304,7 @@ def test_the_positive_class_is_called_from_the_threshold_on_and_else_the_likelie
     st.sampled_from([0.05, 0.5, 0.75, 0.8, 0.9, 0.95, 0.99]),
 )
 @settings(deadline=None)
-def test_the_threshold_is_the_highest_that_keeps_the_sensitivity(
+def test_the_threshold_is_the_lowest_of_the_highest_specificity_that_keeps_the_sensitivity(
     positives, negatives, repeats, level
 ):
     """Over all repeats; and the specificity told with it is the one at that threshold."""
@@ -267,8 +316,11 @@ def test_the_threshold_is_the_highest_that_keeps_the_sensitivity(
     called = y_score >= threshold
     assert called[:, y_true].mean() >= level - 1e-9
     assert specificity == pytest.approx((~called[:, ~y_true]).mean())
-    higher = y_score[:, y_true] > threshold
-    assert higher.mean() < level - 1e-12 or not higher.any()
+    for other in np.unique(y_score[:, y_true]):
+        kept = (y_score[:, y_true] >= other).mean() >= level - 1e-9
+        found = (y_score[:, ~y_true] < other).mean()
+        assert found <= specificity + 1e-9 or not kept
+        assert other >= threshold or found < specificity
 
 
 @pytest.mark.parametrize("stratified", [False, True])
@@ -335,7 +387,8 @@ def test_predicted_labels_are_counted_by_class_even_where_one_is_absent():
     assert (found.specificity.count, found.specificity.total) == (1, 1)
     rows = {line.split()[0]: line.split()[1:] for line in found.report.splitlines() if line.strip()}
     assert rows["covid"] == ["1.00", "0.67", "0.80", "3"]
-    assert rows["other"] == ["0.00", "0.00", "0.00", "0"]
+    assert "other" not in rows  # no average counts a class that no image has
+    assert rows["macro"][1:] == ["0.75", "0.83", "0.73", "4"]
 
 
 def test_scores_at_fixed_levels_count_patients():

@@ -87,10 +87,15 @@ def test_the_drawn_calibration_is_mean_probability_against_share_of_positives(sc
     for one in scored:
         score = np.ravel(one.y_score)
         truth = np.tile(one.y_true, len(score) // 20)
+        weights = np.where(truth, 1 / truth.sum(), 1 / (~truth).sum())
         which = np.minimum((10 * score).astype(int), 9)
         expected = np.array(
             [
-                (score[which == b].mean(), truth[which == b].mean(), (which == b).mean() * 20)
+                (
+                    np.average(score[which == b], weights=weights[which == b]),
+                    np.average(truth[which == b], weights=weights[which == b]),
+                    (which == b).mean() * 20,
+                )
                 for b in np.unique(which)
             ]
         )

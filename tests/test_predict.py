@@ -17,6 +17,7 @@ from PIL import Image
 
 from covidxray.data.images import read_image
 from covidxray.data.lung_masks import heat_in_centre
+from covidxray.errors import InputError
 from covidxray.model.model_file import MEMBER
 from covidxray.model.predictor import Predictor
 from covidxray.report.plots import outline, overlay
@@ -102,12 +103,19 @@ def test_the_printed_table_csv_and_json_agree(mixed):
         rows = list(csv.DictReader(file))
     text = [{k: "" if v is None else str(v) for k, v in row.items()} for row in table]
     assert rows == text
-    printed = done.stdout.splitlines()[1 : 1 + len(table)]
+    warnings = [row["warning"] for row in table if row["warning"]]
+    header, *printed = done.stdout.splitlines()[: 1 + len(table) + len(warnings)]
+    assert header.split() == ["image", "class", "P(covid)", "P(normal)"]
+    told = [line.strip() for line in printed if line.startswith("    ")]
+    assert told == [f"warning: {warning}" for warning in warnings]
+    printed = [line for line in printed if not line.startswith("    ")]
     for line, row in zip(printed, table, strict=True):
         assert row["image"].endswith(line[:30].rstrip().removeprefix("..."))
         assert line[30:42].strip() == row["class"]
         assert float(line[42:50]) == pytest.approx(row["probability"], abs=6e-4)
-        assert line[50:].strip() == row["warning"]
+        assert float(line[50:]) == pytest.approx(row["P(normal)"], abs=6e-4)
+        assert row["P(covid)"] == row["probability"]
+        assert row["P(covid)"] + row["P(normal)"] == pytest.approx(1, abs=2e-6)
 
 
 @pytest.mark.slow
@@ -225,7 +233,46 @@ def test_the_class_is_decided_at_the_stored_threshold(trained, script, tmp_path,
     image = sorted((trained[1] / "covid").glob("*.jpg"))[0]
     done = script("predict_covid19.py", "-m", model, image)
     assert done.stdout.splitlines()[1].split()[1] == label
-    assert f"stored threshold, {threshold:.3f}" in done.stdout
+    assert f"class: covid from a probability of {threshold:.3f}, else" in done.stdout
+
+
+@pytest.mark.slow
+def test_a_threshold_on_the_command_line_comes_before_the_stored_one(trained, script, tmp_path):
+    model = with_threshold(trained[0], tmp_path / "moved.keras", 1.0)
+    image = sorted((trained[1] / "covid").glob("*.jpg"))[0]
+    done = script("predict_covid19.py", "-m", model, image, "--threshold", "0.001")
+    assert done.stdout.splitlines()[1].split()[1] == "covid"
+    assert "class: covid from a probability of 0.001" in done.stdout
+
+
+@pytest.mark.slow
+def test_a_prevalence_adds_the_probability_there(trained, script, tmp_path):
+    image = sorted((trained[1] / "covid").glob("*.jpg"))[0]
+    options = ("--prevalence", "0.1", "--json", tmp_path / "p.json")
+    done = script("predict_covid19.py", "-m", trained[0], image, *options)
+    (row,) = json.loads((tmp_path / "p.json").read_text())
+    odds = row["P(covid)"] / row["P(normal)"] / 9
+    assert row["at prevalence 0.1"] == pytest.approx(odds / (1 + odds), abs=1e-5)
+    assert done.stdout.splitlines()[0].split()[-3:] == ["at", "prevalence", "0.1"]
+    assert row["class"] == json.loads((tmp_path / "p.json").read_text())[0]["class"]
+
+
+@pytest.mark.slow
+def test_the_heat_maps_of_a_class_that_is_named_differ_from_those_of_the_other(trained):
+    image = sorted((trained[1] / "covid").glob("*.jpg"))[0]
+    heat = {
+        name: next(Predictor(trained[0], explain=name).predict_files([image])).heat
+        for name in (None, "covid", "normal")
+    }
+    label = next(Predictor(trained[0]).predict_files([image])).label
+    np.testing.assert_array_equal(heat[None], heat[("covid", "normal")[label]])
+    assert np.abs(heat["covid"] - heat["normal"]).max() > 0.1
+
+
+@pytest.mark.slow
+def test_a_class_to_explain_that_the_model_does_not_have_is_said_with_those_it_has(trained):
+    with pytest.raises(InputError, match="--explain-class other: is no class of the model; give"):
+        Predictor(trained[0], explain="other")
 
 
 @pytest.mark.slow

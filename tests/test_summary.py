@@ -104,7 +104,7 @@ def test_metrics_json_has_all_that_a_training_run_found(run, tmp_path):
     found = as_json(tmp_path / "m.json", results.training_results(run))
     assert list(found) == [
         *("dataset", "options", "weights", "precision", "versions", "split", "threshold"),
-        *("held_out", "cross_validation", "shortcuts", "sentence", "dice"),
+        *("predictive_values", "held_out", "cross_validation", "shortcuts", "sentence", "dice"),
     ]
     assert found["weights"] == {"name": "torchvision", "sha256": "ec7d"}
     assert (found["precision"], found["threshold"]) == ("bfloat16", 0.25)
@@ -142,20 +142,20 @@ def test_the_audit_in_json_has_its_numbers_and_its_words(run, tmp_path):
     found = as_json(tmp_path / "m.json", results.training_results(run))["shortcuts"]
     assert list(found) == [
         *("positive", "images", "folds", "repeats", "permutations", "level", "alarm", "verdict"),
-        *("advice", "baselines", "findings", "where"),
+        *("advice", "baselines", "findings", "regions"),
     ]
     assert (found["positive"], found["images"]) == ("covid", 16)
     assert [baseline["name"] for baseline in found["baselines"]] == ["frame", "file"]
     assert list(found["baselines"][0]) == ["name", "auc", "p_value"]
-    assert found["where"]["lungs"]["value"] == run.cross_validation.regions.lungs.value
-    assert (found["where"]["found"], found["where"]["total"]) == (15, 16)
+    assert found["regions"]["lungs"]["value"] == run.cross_validation.regions.lungs.value
+    assert (found["regions"]["found"], found["regions"]["total"]) == (15, 16)
 
 
 def test_without_cross_validation_json_has_none_of_its_numbers(run, tmp_path):
     single = dataclasses.replace(run, cross_validation=None, lung_dice=None)
     found = as_json(tmp_path / "m.json", results.training_results(single))
     assert (found["cross_validation"], found["dice"]) == (None, None)
-    assert found["shortcuts"]["where"] is None
+    assert found["shortcuts"]["regions"] is None
     assert found["sentence"].startswith("Of the shortcuts, the outer frame alone reaches ")
 
 
@@ -163,13 +163,14 @@ def test_the_json_of_an_evaluation_has_all_that_it_found(external, tmp_path):
     found = as_json(tmp_path / "e.json", json_results(external))
     assert list(found) == [
         *("dataset", "model", "trained_on", "unlike_the_training_images", "heat_in_centre"),
-        *("heat_in_lungs", "pairs_of_lungs", "where", "evaluation", "auc", "false_positive_rate"),
-        *("calibration", "fixed", "subgroups", "shortcuts", "versions"),
+        *("heat_in_lungs", "pairs_of_lungs", "regions", "evaluation", "auc", "false_positive_rate"),
+        *("calibration", "fixed", "subgroups", "predictive_values", "shortcuts", "versions"),
     ]
     assert found["model"] == {
         "file": "covid19.keras",
         "classes": "covid, normal",
-        "positive class": "covid, from a probability of 0.250",
+        "positive class": "covid",
+        "classified as": "covid from a probability of 0.250, else the most probable other class",
         "recipe": "portable, pooled over the lungs alone",
         "trained on": "2 images (drawings)",
         "data set": "drawings",
@@ -179,15 +180,15 @@ def test_the_json_of_an_evaluation_has_all_that_it_found(external, tmp_path):
     assert found["trained_on"] == {"images": 1, "of_patients": 2}
     assert (found["unlike_the_training_images"], found["pairs_of_lungs"]) == (2, 15)
     assert (found["heat_in_centre"], found["heat_in_lungs"]) == (0.62, 0.41)
-    assert found["where"] == found["shortcuts"]["where"]
-    assert found["where"]["whole"]["value"] == external.regions.whole.value
+    assert found["regions"] == found["shortcuts"]["regions"]
+    assert found["regions"]["whole"]["value"] == external.regions.whole.value
     assert found["auc"]["value"] == external.scores.auc.value
 
 
 def test_an_evaluation_on_one_class_has_neither_regions_nor_shortcuts(external, tmp_path):
     one_class = dataclasses.replace(external, regions=None, audit=None)
     found = as_json(tmp_path / "e.json", json_results(one_class))
-    assert (found["where"], found["shortcuts"]) == (None, None)
+    assert (found["regions"], found["shortcuts"]) == (None, None)
 
 
 def prediction(probability, heat=1.0):

@@ -14,7 +14,7 @@ from covidxray.data.dataset import load_dataset
 from covidxray.data.manifest import FIELDS, NAME, ManifestRow, read_exclusions, read_manifest
 from covidxray.data.spreadsheet_cells import from_cell, to_cell
 from covidxray.errors import InputError
-from covidxray.report.prediction_table import COLUMNS, write_prediction_tables
+from covidxray.report.prediction_table import write_prediction_tables
 
 BEGINS = "=+-@\t\r\n\uff1d\uff0b\uff0d\uff20"
 FORMULAS = [f"{begin}cmd|'/c calc'!A0" for begin in BEGINS]
@@ -23,7 +23,9 @@ FORMULAS += ["a;=1+1", "a\n=1+1", "'=1+1", "-5", '=HYPERLINK("http://x","y")']
 
 def prediction_row(*values):
     """A row of the table of predictions with these values."""
-    return dict(zip(COLUMNS, values, strict=True))
+    columns = ("image", "class", "probability", "distance", "warning")
+    columns += ("heat_in_lungs", "heat_in_centre", "heat_map")
+    return dict(zip(columns, values, strict=True))
 
 
 def calculated(text, separator):

@@ -38,7 +38,7 @@ SCRIPTS = (
     "sample_kaggle_dataset",
     "train_covid19",
 )
-QUICK = ("--views", 0, "--repeats", 2, "--epochs", 5)
+QUICK = ("--augment", 0, "--repeats", 2, "--epochs", 5)
 
 
 def read_about(folder):
@@ -120,7 +120,7 @@ def test_its_shortcuts_are_those_that_an_audit_finds_with_the_same_seed(
 @pytest.mark.slow
 def test_where_the_signal_is_is_printed_and_part_of_the_verdict(runs):
     stdout, found, _ = runs[0]
-    where = found["shortcuts"]["where"]
+    where = found["shortcuts"]["regions"]
     for pool, name in REGION_NAMES.items():
         assert f"{name}: {where[pool]['value']:.4f}" in stdout
     assert where["whole"] == found["cross_validation"]["auc"]
@@ -130,10 +130,10 @@ def test_where_the_signal_is_is_printed_and_part_of_the_verdict(runs):
 
 @pytest.mark.slow
 def test_a_model_of_the_lungs_alone_is_one_file_for_plain_keras(small, script, tmp_path):
-    quick = ("--pool", "lungs", "--repeats", 0)
+    quick = ("--region", "lungs", "--repeats", 0)
     done = script("train_covid19.py", "-d", small, *quick, cwd=tmp_path)
     assert done.returncode == 0, done.stderr
-    assert read_about(tmp_path)["pool"] == "lungs"
+    assert read_about(tmp_path)["region"] == "lungs"
     assert json.loads((tmp_path / "metrics.json").read_text())["cross_validation"] is None
     pixels = np.stack([read_image(path) for path in list_images(small / "covid")[:4]])
     model = keras.saving.load_model(tmp_path / "covid19.keras", safe_mode=True)

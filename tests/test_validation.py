@@ -4,12 +4,14 @@ import numpy as np
 import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
+from sklearn.linear_model import LogisticRegression
 
 from covidxray.data.manifest import ManifestRow
-from covidxray.evaluation.calibration import calibrate, calibration_curve
+from covidxray.evaluation.calibration import calibrate, calibration_curve, calibration_line
 from covidxray.evaluation.external_scores import age_band, score_external, subgroup_values
 from covidxray.evaluation.intervals import Estimate, clopper_pearson
 from covidxray.evaluation.metrics import LabelledProbabilities, threshold_for
+from covidxray.evaluation.recalibration import class_weights
 from covidxray.report import external
 
 CLASSES = ("covid", "normal")
@@ -27,7 +29,12 @@ def scored(is_positive, score, *, groups=None, parts=None, threshold=0.5):
 
 def calibrated(is_positive, score):
     is_positive, score = np.asarray(is_positive, bool), np.asarray(score, float)
-    return calibrate(is_positive, score, np.arange(len(score)), np.random.default_rng(0))
+    weights = class_weights(is_positive)
+    return calibrate(is_positive, score, weights, np.arange(len(score)), np.random.default_rng(0))
+
+
+def curve_of(y_true, y_score):
+    return calibration_curve(y_true, np.asarray(y_score), class_weights(y_true))
 
 
 def sensitivity_at(y_true, score, specificity):
@@ -102,7 +109,7 @@ def test_probabilities_that_come_true_as_often_as_they_say_have_no_calibration_e
     # Of ten images at 0.2 two are positive, and of ten at 0.8 eight.
     is_positive = [True] * 2 + [False] * 8 + [True] * 8 + [False] * 2
     found = calibrated(is_positive, [0.2] * 10 + [0.8] * 10)
-    assert found.error.value == pytest.approx(0)
+    assert found.error == pytest.approx(0)
     assert found.brier.value == pytest.approx(0.16)
     filled = {(b.count, round(b.predicted, 6), round(b.observed, 6)) for b in found.bins if b.count}
     assert filled == {(10, 0.2, 0.2), (10, 0.8, 0.8)}
@@ -112,21 +119,19 @@ def test_brier_score_and_calibration_error_worked_out_by_hand():
     found = calibrated([True, False, False, True], [0.9, 0.7, 0.1, 1.0])
     assert found.brier.value == pytest.approx((0.01 + 0.49 + 0.01 + 0.0) / 4)
     # Bins: 0.1 (no positive), 0.7 (no positive), 0.9 and 1.0 (both positive).
-    assert found.error.value == pytest.approx((0.1 + 0.7 + 2 * 0.05) / 4)
+    assert found.error == pytest.approx((0.1 + 0.7 + 2 * 0.05) / 4)
     assert sum(b.count for b in found.bins) == 4
 
 
 def test_a_certain_model_that_is_always_wrong_has_the_worst_score_and_error():
     found = calibrated([True, False], [0.0, 1.0])
-    assert (found.brier.value, found.error.value) == (1, 1)
+    assert (found.brier.value, found.error) == (1, 1)
 
 
 def test_repeats_are_pooled_in_the_calibration_curve_and_an_image_counts_as_one():
     y_true = np.array([True, True, False, False])
     repeats = np.array([[0.75, 0.75, 0.25, 0.25], [0.85, 0.75, 0.25, 0.15]])
-    curve = [
-        (b.count, b.predicted, b.observed) for b in calibration_curve(y_true, repeats) if b.count
-    ]
+    curve = [(b.count, b.predicted, b.observed) for b in curve_of(y_true, repeats) if b.count]
     expected = [(0.5, 0.15, 0), (1.5, 0.25, 0), (1.5, 0.75, 1), (0.5, 0.85, 1)]
     np.testing.assert_allclose(curve, expected)
 
@@ -134,11 +139,43 @@ def test_repeats_are_pooled_in_the_calibration_curve_and_an_image_counts_as_one(
 def test_identical_repeats_have_the_calibration_curve_of_one():
     rng = np.random.default_rng(0)
     y_true, score = np.arange(30) < 12, rng.uniform(size=30)
-    once, often = calibration_curve(y_true, score), calibration_curve(y_true, [score] * 8)
+    once, often = curve_of(y_true, score), curve_of(y_true, [score] * 8)
     assert sum(b.count for b in once) == 30
     assert [b.count for b in once] == pytest.approx([b.count for b in often])
     assert [b.observed for b in once] == pytest.approx([b.observed for b in often])
     assert [b.predicted for b in once] == pytest.approx([b.predicted for b in often])
+
+
+def test_each_class_has_the_same_weight_in_the_calibration():
+    """30 images at 0.7, which are all of 10 positive and 20 of 40 negative ones, and 20 at 0.1."""
+    y_true = np.arange(50) < 10
+    score = np.where(np.arange(50) < 30, 0.7, 0.1)
+    found = calibrated(y_true, score)
+    filled = [b for b in found.bins if b.count]
+    assert [b.count for b in filled] == [20, 30]
+    assert [b.observed for b in filled] == pytest.approx([0, 1 / 1.5])
+    assert found.error == pytest.approx(0.25 * 0.1 + 0.75 * (0.7 - 1 / 1.5))
+    low, high = clopper_pearson(10, 30)  # where classes are equally common, odds are four times
+    expected = [4 * bound / (1 + 3 * bound) for bound in (low, high)]
+    assert [filled[1].low, filled[1].high] == pytest.approx(expected)
+
+
+def test_the_calibration_line_is_that_of_logistic_regression():
+    rng = np.random.default_rng(3)
+    y_true = rng.uniform(size=(80,)) < 0.3
+    odds = rng.normal(size=80) + y_true
+    weights = class_weights(y_true)
+    line = calibration_line(y_true, 1 / (1 + np.exp(-odds)), weights)
+    reference = LogisticRegression(C=np.inf, tol=1e-8)
+    reference.fit(odds[:, None], y_true, sample_weight=weights * 80)
+    assert line == pytest.approx((reference.coef_[0, 0], reference.intercept_[0]), abs=1e-3)
+
+
+def test_classes_that_do_not_overlap_have_no_calibration_line():
+    y_true = np.arange(6) < 3
+    weights = class_weights(y_true)
+    assert calibration_line(y_true, np.where(y_true, 0.6, 0.4), weights) is None
+    assert calibration_line(np.ones(6, bool), np.full(6, 0.5), np.ones(6)) is None
 
 
 def test_subgroups_count_their_images_and_unknown_values_come_last():
@@ -237,7 +274,6 @@ def estimates(found):
     yield "auc", found.auc
     yield "false-positive rate", found.false_positive_rate
     yield "brier", found.calibration.brier
-    yield "calibration error", found.calibration.error
     for name in ("accuracy", "sensitivity", "specificity"):
         yield name, getattr(found.evaluation, name)
     yield from found.fixed.items()
@@ -307,11 +343,11 @@ def test_images_of_one_patient_are_resampled_together():
     one, would have a Brier score of 0.19 to 0.31; of eight patients, it has 0 to more than 0.5."""
     groups = np.repeat(np.arange(8), 25)
     score = ((groups >= 2) & (groups < 4)).astype(float)
-    found = calibrate(groups < 4, score, groups, np.random.default_rng(0))
-    for estimate in (found.brier, found.error):
-        assert estimate.value == pytest.approx(0.25)
-        assert estimate.low == pytest.approx(0)
-        assert estimate.high >= 0.5
+    y_true = groups < 4
+    found = calibrate(y_true, score, class_weights(y_true), groups, np.random.default_rng(0)).brier
+    assert found.value == pytest.approx(0.25)
+    assert found.low == pytest.approx(0)
+    assert found.high >= 0.5
 
 
 @pytest.mark.parametrize("order", [(1, 0, 2), (2, 1, 0), (1, 2, 0)])
@@ -331,7 +367,8 @@ def test_nothing_depends_on_which_label_the_positive_class_has(order):
         found.append(score_external(scores, parts, np.random.default_rng(1)))
     holdout, again = found
     assert dict(estimates(holdout)) == dict(estimates(again))
-    assert holdout.calibration.bins == again.calibration.bins
+    assert [b.count for b in holdout.calibration.bins] == [b.count for b in again.calibration.bins]
+    assert holdout.calibration.line == pytest.approx(again.calibration.line)
     assert holdout.subgroups == again.subgroups
     called = holdout.evaluation.confusion
     np.testing.assert_array_equal(called[np.ix_(order, order)], again.evaluation.confusion)
@@ -350,10 +387,12 @@ def test_the_false_positive_rate_is_of_all_other_classes_and_counts_patients():
 
 
 def test_the_last_bin_of_the_calibration_curve_holds_a_probability_of_1():
-    curve = calibration_curve(np.array([True, False, True]), np.array([0.85, 0.95, 1.0]))
+    curve = curve_of(np.array([True, False, True]), np.array([0.85, 0.95, 1.0]))
     assert [b.count for b in curve] == [0] * 8 + [1, 2]
     assert all(isinstance(b.count, int) for b in curve)
-    assert (curve[9].predicted, curve[9].observed) == (pytest.approx(0.975), 0.5)
+    # The negative image weighs as much as both positive ones.
+    assert curve[9].predicted == pytest.approx((2 * 0.95 + 1.0) / 3)
+    assert curve[9].observed == pytest.approx(1 / 3)
 
 
 def test_the_specificity_of_a_subgroup_is_the_share_of_negatives_below_the_threshold():

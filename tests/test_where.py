@@ -151,7 +151,7 @@ def audited(tmp_path_factory):
         data = load_dataset(root, b"salt")
         unrotated = np.zeros((len(data), 0))
         features = extract(backbone, recipe, load_segmenter(), data.paths, unrotated)
-        config = replace(CONFIG, pool="whole", folds=5, repeats=4)
+        config = replace(CONFIG, region="whole", folds=5, repeats=4)
         regions = run_cross_validation(config, data, features, np.random.default_rng(0)).regions
         audit = run_audit(data, features.image_statistics, 0, np.random.default_rng(0))
         return regions, audit, audit_verdict(audit, regions)

@@ -96,7 +96,7 @@ class RayEngine:
         self, predictor: "Predictor", paths: Sequence[Path], with_statistics: bool = False
     ) -> "Iterator[Prediction | InputError]":
         model = predictor.path.read_bytes()  # the nodes may not have the file
-        return self._map(_prepare_prediction, (model, with_statistics), paths)
+        return self._map(_prepare_prediction, (model, predictor.options, with_statistics), paths)
 
     def _map(
         self, prepare: Callable[..., Work], arguments: tuple, items: Sequence[Any]
@@ -151,13 +151,13 @@ def _prepare_extraction(*parts: Any) -> Work:
     return extract
 
 
-def _prepare_prediction(model: bytes, with_statistics: bool) -> Work:
+def _prepare_prediction(model: bytes, options: dict[str, Any], with_statistics: bool) -> Work:
     from covidxray.model.predictor import Predictor
 
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder, "model.keras")
         path.write_bytes(model)
-        predictor = Predictor(path)
+        predictor = Predictor(path, **options)
     return lambda paths: predictor.predict_files(_read_ahead(paths), with_statistics)
 
 

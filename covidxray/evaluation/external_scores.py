@@ -11,6 +11,7 @@ from covidxray.evaluation import intervals, metrics
 from covidxray.evaluation.calibration import Calibration, calibrate
 from covidxray.evaluation.intervals import Estimate
 from covidxray.evaluation.metrics import LabelledProbabilities, Subgroup
+from covidxray.evaluation.recalibration import class_weights
 
 AGES = (18, 40, 60, 80)  # years at which a new band begins
 AGE_BANDS = ("0-17", "18-39", "40-59", "60-79", "80+")
@@ -42,7 +43,7 @@ def score_external(
         evaluation=metrics.evaluate(scores.y_true, y_pred, scores.classes, positive, groups),
         auc=intervals.auc(is_positive, y_score, groups) if both else None,
         false_positive_rate=intervals.share(false_positive, groups[~is_positive]),
-        calibration=calibrate(is_positive, y_score, groups, rng),
+        calibration=calibrate(is_positive, y_score, class_weights(scores.y_true), groups, rng),
         fixed=metrics.scores_at_fixed_levels(is_positive, y_score, groups, rng) if both else {},
         subgroups=[
             score_subgroup(kind, value, scores.select(np.array(values) == value))

@@ -10,20 +10,25 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from covidxray.evaluation import intervals
+from covidxray.evaluation.calibration import calibration_line
 from covidxray.evaluation.intervals import Estimate, clustered_share, share
+from covidxray.evaluation.recalibration import class_weights
 
 FIXED_LEVELS = (0.90, 0.95)  # specificities at which the sensitivity is given, and the reverse
 
 
 @dataclass(frozen=True)
 class LabelledProbabilities:
-    """Probabilities (N, C) float64 that a model with a `threshold` predicts for labelled images."""
+    """Probabilities float64 (N, C), or (R, N, C) of R repeats, of labelled images.
+
+    `threshold` is as for `decide`.
+    """
 
     y_true: np.ndarray
     probabilities: np.ndarray
     groups: np.ndarray
     positive: int
-    threshold: float
+    threshold: float | None
     classes: Sequence[str]
 
     @property
@@ -33,12 +38,12 @@ class LabelledProbabilities:
 
     @property
     def y_score(self) -> np.ndarray:
-        """Probability of the positive class, (N,) float64."""
-        return self.probabilities[:, self.positive]
+        """Probability of the positive class, float64 (N,) or (R, N)."""
+        return self.probabilities[..., self.positive]
 
     @property
     def y_pred(self) -> np.ndarray:
-        """Predicted labels, (N,) int64; see `decide`."""
+        """Predicted labels, int64 (N,) or (R, N); see `decide`."""
         return decide(self.probabilities, self.positive, self.threshold)
 
     @property
@@ -56,27 +61,62 @@ class LabelledProbabilities:
         )
 
 
-def decide(probabilities: np.ndarray, positive: int, threshold: float) -> np.ndarray:
-    """Predict labels (N,) from probabilities (N, C).
+def decide(probabilities: np.ndarray, positive: int, threshold: float | None) -> np.ndarray:
+    """Predict labels (...) from probabilities (..., C).
 
-    An image is classified as positive if that probability reaches the threshold, and otherwise as
-    the most probable other class. With two classes and 0.5 this is the most probable class.
+    Without a threshold, an image is classified as the most probable class. With one, it is
+    classified as positive if that probability reaches the threshold, and otherwise as the most
+    probable other class.
     """
+    if threshold is None:
+        return probabilities.argmax(axis=-1)
     others = probabilities.copy()
-    others[:, positive] = -1
-    return np.where(probabilities[:, positive] >= threshold, positive, others.argmax(axis=1))
+    others[..., positive] = -1
+    reached = probabilities[..., positive] >= threshold
+    return np.where(reached, positive, others.argmax(axis=-1))
 
 
 def threshold_for(
     y_score: np.ndarray, is_positive: np.ndarray, sensitivity: float
 ) -> tuple[float, float]:
-    """The highest threshold that keeps a sensitivity over all repeats, and the specificity there.
+    """A threshold that keeps a sensitivity over all repeats, and the specificity there.
 
-    `y_score` is (N,) or (R, N) float, and `is_positive` (N,) bool, which must hold both values.
+    It has the highest specificity that is possible, and is the lowest score of a positive image
+    with that specificity. `y_score` is (N,) or (R, N) float, and `is_positive` (N,) bool, which
+    must hold both values.
     """
     positives = np.sort(y_score[..., is_positive], axis=None)
-    threshold = positives[int(np.floor((1 - sensitivity) * len(positives) + 1e-9))]
-    return float(threshold), float((y_score[..., ~is_positive] < threshold).mean())
+    highest = positives[int(np.floor((1 - sensitivity) * len(positives) + 1e-9))]
+    negatives = y_score[..., ~is_positive]
+    below = negatives[negatives < highest]
+    threshold = positives[positives > below.max()][0] if len(below) else positives[0]
+    return float(threshold), float((negatives < threshold).mean())
+
+
+def predictive_values(
+    sensitivity: Estimate | None, specificity: Estimate | None, prevalence: float | None
+) -> dict[str, Estimate]:
+    """PPV and NPV by name where a share `prevalence` of the patients is positive.
+
+    Empty where one of the three is None. The ends of the intervals are those of both given
+    intervals together, which makes them wider than 95 %.
+    """
+    if sensitivity is None or specificity is None or prevalence is None:
+        return {}
+
+    def value(hit: float, miss: float, share: float) -> float:
+        found, wrong = hit * share, miss * (1 - share)
+        return found / (found + wrong) if found + wrong else float("nan")
+
+    def estimate(one: Estimate, other: Estimate, share: float) -> Estimate:
+        ends = ((one.value, other.value), (one.low, other.low), (one.high, other.high))
+        found, low, high = (value(hit, 1 - correct, share) for hit, correct in ends)
+        return Estimate(found, low, high)
+
+    return {
+        f"PPV at prevalence {prevalence:g}": estimate(sensitivity, specificity, prevalence),
+        f"NPV at prevalence {prevalence:g}": estimate(specificity, sensitivity, 1 - prevalence),
+    }
 
 
 @dataclass(frozen=True)
@@ -101,16 +141,17 @@ def evaluate(
     positive: int,
     groups: np.ndarray,
 ) -> ClassificationScores:
-    """Score predicted labels of images of C classes."""
+    """Score predicted labels of images of C classes; the report has the classes that occur."""
     from sklearn.metrics import classification_report, confusion_matrix  # slow to import
 
-    labels = range(len(classes))
+    present = np.unique(y_true)
+    names = [classes[label] for label in present]
     is_positive = y_true == positive
     return ClassificationScores(
         report=classification_report(
-            y_true, y_pred, labels=labels, target_names=classes, zero_division=0
+            y_true, y_pred, labels=present, target_names=names, zero_division=0
         ),
-        confusion=confusion_matrix(y_true, y_pred, labels=labels),
+        confusion=confusion_matrix(y_true, y_pred, labels=range(len(classes))),
         accuracy=share(y_pred == y_true, groups),
         sensitivity=share((y_pred == positive)[is_positive], groups[is_positive]),
         specificity=share((y_pred != positive)[~is_positive], groups[~is_positive]),
@@ -134,7 +175,11 @@ class Subgroup:
 class CrossValidationScores:
     """Scores of R repeats of a K-fold cross-validation.
 
-    `fold_accuracy` is the accuracy of each single fit on its own test images, (R * K,) float64.
+    Attributes:
+        auc: of the scores before recalibration, as for the regions.
+        fold_accuracy: of each single fit on its own test images, (R * K,) float64.
+        calibration_line: slope and intercept (`calibration.calibration_line`).
+        changed: mean number of images whose most probable class the recalibration changed.
     """
 
     accuracy: Estimate
@@ -142,34 +187,36 @@ class CrossValidationScores:
     specificity: Estimate
     auc: Estimate
     fold_accuracy: np.ndarray
+    calibration_line: tuple[float, float] | None
+    changed: float
 
 
 def score_repeats(
-    y_true: np.ndarray,
-    probabilities: np.ndarray,
-    fold: np.ndarray,
-    groups: np.ndarray,
-    positive: int,
+    labelled: LabelledProbabilities, scores: np.ndarray, fold: np.ndarray
 ) -> CrossValidationScores:
     """Score out-of-fold predictions of N images by the means over R repeats.
 
     The intervals are those of N images: repeats make the mean steadier but add no patient.
 
     Args:
-        probabilities: (R, N, C), each image's from the fit that was not trained on it.
+        labelled: probabilities (R, N, C), each image's from a fit that was not trained on it.
+        scores: the same before recalibration.
         fold: (R, N) int64, the fit that tested each image.
     """
-    predicted = probabilities.argmax(axis=2)
-    correct = predicted == y_true
-    is_positive = y_true == positive
-    predicted_positive = (predicted == positive).mean(axis=0)
+    y_pred, groups, is_positive = labelled.y_pred, labelled.groups, labelled.is_positive
+    correct = y_pred == labelled.y_true
+    predicted_positive = (y_pred == labelled.positive).mean(axis=0)
     single = [c[f == k].mean() for c, f in zip(correct, fold, strict=True) for k in np.unique(f)]
+    weights = class_weights(labelled.y_true)
+    changed = scores.argmax(axis=2) != labelled.probabilities.argmax(axis=2)
     return CrossValidationScores(
         accuracy=clustered_share(correct.mean(axis=0), groups),
         sensitivity=clustered_share(predicted_positive[is_positive], groups[is_positive]),
         specificity=clustered_share(1 - predicted_positive[~is_positive], groups[~is_positive]),
-        auc=intervals.auc(is_positive, probabilities[:, :, positive], groups),
+        auc=intervals.auc(is_positive, scores[:, :, labelled.positive], groups),
         fold_accuracy=np.array(single),
+        calibration_line=calibration_line(is_positive, labelled.y_score, weights),
+        changed=float(changed.sum(axis=1).mean()),
     )
 
 

@@ -15,12 +15,12 @@ def check_patients(
     labels: np.ndarray, groups: np.ndarray, classes: tuple[str, ...], folds: int
 ) -> None:
     """Raise InputError if a class has fewer patients than `folds`."""
-    for label, name in enumerate(classes):
-        images = groups[labels == label]
-        patients = len(np.unique(images))
-        if patients == 1 < len(images):
+    counts = patients_by_class(labels, groups, len(classes))
+    sizes = np.bincount(labels, minlength=len(classes))
+    for name, patients, images in zip(classes, counts, sizes, strict=True):
+        if patients == 1 < images:
             raise InputError(
-                f"class {name}: all {len(images)} images are of one patient by their Patient ID or "
+                f"class {name}: all {images} images are of one patient by their Patient ID or "
                 "manifest.csv, probably a placeholder; list the patients in a manifest.csv"
             )
         if patients < folds:
@@ -28,6 +28,11 @@ def check_patients(
                 f"class {name} has {patients} patients, fewer than {folds}; "
                 "add patients, or lower --folds"
             )
+
+
+def patients_by_class(labels: np.ndarray, groups: np.ndarray, classes: int) -> list[int]:
+    """The number of patients of each class."""
+    return [len(np.unique(groups[labels == label])) for label in range(classes)]
 
 
 def holdout(

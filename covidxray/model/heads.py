@@ -10,6 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from covidxray.errors import InputError
+from covidxray.evaluation.recalibration import Recalibration
 from covidxray.model.arrays import StandardisedLayers
 from covidxray.model.head_network import HeadNetwork, HeadOptions
 from covidxray.model.head_solver import SolverTraining, solve_heads
@@ -36,6 +37,13 @@ class Heads(StandardisedLayers):
         one = slice(fit, fit + 1)
         kernels, biases = (tuple(w[one] for w in part) for part in (self.kernels, self.biases))
         return Heads(self.mean[one], self.scale[one], kernels, biases)
+
+    def recalibrated(self, recalibration: Recalibration) -> "Heads":
+        """These heads with a recalibration in the weights of the last layer."""
+        slope, offsets = np.float32(recalibration.slope), recalibration.offsets.astype(np.float32)
+        kernels = (*self.kernels[:-1], self.kernels[-1] * slope)
+        biases = (*self.biases[:-1], self.biases[-1] * slope + offsets)
+        return Heads(self.mean, self.scale, kernels, biases)
 
     def predict(self, features: np.ndarray, fit: int) -> np.ndarray:
         """Class probabilities of features (n, D) by head number `fit`: float64 (n, C)."""

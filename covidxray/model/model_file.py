@@ -26,6 +26,7 @@ from covidxray.model.vgg16 import RECIPES
 
 MEMBER = "covidxray.json"
 ARRAYS = "covidxray.npz"
+FORMAT = 2  # of the metadata and the arrays; a file with another number is refused
 REMEDY = "give the .keras file that train_covid19.py wrote"
 
 
@@ -35,15 +36,16 @@ class ModelMetadata:
 
     classes: tuple[str, ...]  # in the order of the probabilities
     positive: str  # the class whose probability is compared with `threshold`
-    threshold: float
+    threshold: float | None  # None: an image is classified as the most probable class
     synthetic: bool  # whether the training images are drawings
     recipe: str  # a key of `vgg16.RECIPES`
-    pool: str  # the region whose features the model uses (`lungs.REGIONS`)
+    region: str  # the region whose features the model uses (`lungs.REGIONS`)
     salt: str  # hexadecimal, of the digests in `patients`
     trained_on: list[str]  # SHA-256 digests of the training files
     hashes: list[str]  # their perceptual hashes, hexadecimal, which find scaled copies
     patients: list[str]  # digests of the training patients (`patients.patient_digest`)
     card: dict[str, str] = field(default_factory=dict)  # more, as text; "data set" is always there
+    format: int = FORMAT
 
     def trained_images(self, data: Dataset, hashes: np.ndarray) -> np.ndarray:
         """Which images of a data set are training images or copies of one: bool (N,).
@@ -70,11 +72,12 @@ class ModelMetadata:
         Raises:
             ValueError, TypeError, KeyError: a field has another type or an impossible value.
         """
-        texts = [*self.classes, self.positive, self.recipe, self.pool, self.card["data set"]]
+        texts = [*self.classes, self.positive, self.recipe, self.region, self.card["data set"]]
         texts += [*self.trained_on, *self.patients, *self.card.values()]
         if not all(isinstance(text, str) for text in texts):
             raise TypeError("not a text")
-        if not 0 <= self.threshold <= 1 or not 1 <= len(bytes.fromhex(self.salt)) <= 64:
+        threshold = 0 if self.threshold is None else self.threshold
+        if not 0 <= threshold <= 1 or not 1 <= len(bytes.fromhex(self.salt)) <= 64:
             raise ValueError("threshold or salt out of range")
         if any(len(bytes.fromhex(code)) != 32 for code in self.hashes):
             raise ValueError("perceptual hash of another length")
@@ -91,9 +94,9 @@ class AuxiliaryModels:
     def to_arrays(self) -> dict[str, np.ndarray]:
         """All arrays by name, float32."""
         parts = {
-            "familiarity": asdict(self.outlier_detector),
-            "lungs": self.segmenter.to_arrays(),
-            **{f"rival-{region}": heads.to_arrays() for region, heads in self.other_heads.items()},
+            "outlier_detector": asdict(self.outlier_detector),
+            "segmenter": self.segmenter.to_arrays(),
+            **{f"head-{region}": heads.to_arrays() for region, heads in self.other_heads.items()},
         }
         return {
             f"{part}/{name}": np.asarray(array, np.float32)
@@ -115,9 +118,9 @@ class AuxiliaryModels:
             part, _, name = key.partition("/")
             parts.setdefault(part, {})[name] = array
         return cls(
-            OutlierDetector(**parts["familiarity"]),
-            Segmenter.from_arrays(parts["lungs"]),
-            {region: Heads.from_arrays(parts[f"rival-{region}"]) for region in other_regions},
+            OutlierDetector(**parts["outlier_detector"]),
+            Segmenter.from_arrays(parts["segmenter"]),
+            {region: Heads.from_arrays(parts[f"head-{region}"]) for region in other_regions},
         )
 
 
@@ -173,14 +176,17 @@ def load_model(path: Path) -> tuple[keras.Model, ModelMetadata, AuxiliaryModels]
             if any(member.compress_type != zipfile.ZIP_STORED for member in archive.infolist()):
                 raise ValueError("compressed member")
             fields = json.loads(archive.read(MEMBER))
+            if fields.get("format") != FORMAT:
+                reason = "was written by another version of this program"
+                raise InputError(f"{path}: {reason}; train the model again")
             arrays = read_arrays(io.BytesIO(archive.read(ARRAYS)))
         metadata = ModelMetadata(**{**fields, "classes": tuple(fields["classes"])})
         metadata.check()
-        other_regions = [region for region in REGIONS if region != metadata.pool]
+        other_regions = [region for region in REGIONS if region != metadata.region]
         auxiliary = AuxiliaryModels.from_arrays(arrays, other_regions)
         model = keras.saving.load_model(path, compile=False, safe_mode=True)
         fits = model.input_shape == (None, SIZE, SIZE, 3)
-        fits &= model.output_shape == (None, len(metadata.classes)) and metadata.pool in REGIONS
+        fits &= model.output_shape == (None, len(metadata.classes)) and metadata.region in REGIONS
         if not fits or metadata.recipe not in RECIPES or metadata.positive not in metadata.classes:
             raise InputError(f"{path}: its parts do not fit together; train the model again")
     except InputError:

@@ -37,7 +37,8 @@ class Prediction:
         warning: why the image may be unlike the training images; "" if nothing was noticed.
         lungs: bool (224, 224).
         lungs_found: whether `lungs` can be a pair of lungs.
-        heat: float32 (224, 224), what raises the score of `label` (`gradcam.enlarge_heat`).
+        heat: float32 (224, 224), what raises the score of `label`, or of the class that is to be
+            explained (`gradcam.enlarge_heat`).
         statistics: of the image; None if they were not requested.
     """
 
@@ -77,15 +78,30 @@ class _DecodedImage:
 class Predictor:
     """A model loaded from the file `path`; `positive` is the index of its positive class.
 
-    What the network computes from each file is stored in the `cache` if there is one.
+    Args:
+        cache: stores what the network computes from each file.
+        threshold: takes the place of the model's own.
+        explain: class whose heat maps are made; None for the predicted class of each image.
 
     Raises:
-        InputError: the file cannot be read as a model of this program.
+        InputError: the file cannot be read as a model of this program, or has no class `explain`.
     """
 
-    def __init__(self, path: Path, cache: Cache | None = None):
-        self.path = path
+    def __init__(
+        self,
+        path: Path,
+        cache: Cache | None = None,
+        threshold: float | None = None,
+        explain: str | None = None,
+    ):
+        self.path, self.options = path, {"threshold": threshold, "explain": explain}
         self._network, self.metadata, auxiliary = load_model(path)
+        if threshold is not None:
+            self.metadata = replace(self.metadata, threshold=threshold)
+        if explain is not None and explain not in self.metadata.classes:
+            known = ", ".join(self.metadata.classes)
+            raise InputError(f"--explain-class {explain}: is no class of the model; give {known}")
+        self._explained = None if explain is None else self.metadata.classes.index(explain)
         self.positive = self.metadata.classes.index(self.metadata.positive)
         self.outlier_detector = auxiliary.outlier_detector
         self.other_heads = auxiliary.other_heads
@@ -100,7 +116,9 @@ class Predictor:
             ) from error
         self._model = keras.Model(self._network.input, [self._network.output, *regions, maps])
         self._cache = cache
-        self._depends = {**versions(), "model": sha256_of(path)} if cache else {}
+        self._depends = {}
+        if cache:
+            self._depends = {**versions(), "model": sha256_of(path), **self.options}
 
     def _check_shapes(self) -> None:
         detector, features = self.outlier_detector, np.zeros((1, FEATURES))
@@ -146,8 +164,10 @@ class Predictor:
     def _network_outputs(self, outputs: list[np.ndarray]) -> NetworkOutputs:
         """Combine the outputs of the network for one image."""
         probabilities, *regions, logits, maps = (output[0] for output in outputs)
-        features = regions[REGIONS.index(self.metadata.pool)]
-        label, within = self._label(probabilities), self._within(logits)
+        features = regions[REGIONS.index(self.metadata.region)]
+        label, within = self._explained, self._within(logits)
+        if label is None:
+            label = self._label(probabilities)
         heat = coarse_heat(self._network, self._recipe.power, features, maps, label, within)
         return {
             "probabilities": probabilities,
@@ -162,14 +182,14 @@ class Predictor:
 
     def _within(self, logits: np.ndarray) -> np.ndarray | None:
         """The logits if the model pools only the lungs."""
-        return logits if self.metadata.pool == "lungs" else None
+        return logits if self.metadata.region == "lungs" else None
 
     def _predict(
         self, image: np.ndarray, outputs: NetworkOutputs, statistics: ImageStatistics | None = None
     ) -> Prediction:
         features = dict(zip(REGIONS, outputs["regions"], strict=True))
         probabilities = outputs["probabilities"].astype(np.float64)
-        scores = {self.metadata.pool: float(probabilities[self.positive])}
+        scores = {self.metadata.region: float(probabilities[self.positive])}
         for region, heads in self.other_heads.items():
             scores[region] = float(heads.predict(features[region][None], 0)[0, self.positive])
         distance = float(self.outlier_detector.distance(features["whole"][None])[0])

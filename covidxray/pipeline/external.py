@@ -44,6 +44,7 @@ def evaluate_predictions(
     predictions: list[Prediction],
     gallery: Gallery,
     seed: int,
+    prevalence: float | None = None,
 ) -> ExternalRun:
     """Score predictions against the labels of the data set, and audit the data set.
 
@@ -51,6 +52,7 @@ def evaluate_predictions(
         loaded: the N images that were predicted.
         predictions: of these images, with statistics.
         seed: of the resampled intervals, and again of the audit.
+        prevalence: as for `ExternalRun`.
     """
     metadata, positive = predictor.metadata, predictor.positive
     image_statistics = [found.statistics for found in predictions if found.statistics]
@@ -94,4 +96,5 @@ def evaluate_predictions(
         scores=score_external(labelled, subgroups, np.random.default_rng(seed)),
         regions=regions,
         audit=audit,
+        prevalence=prevalence,
     )

@@ -9,6 +9,8 @@ import numpy as np
 from covidxray.audit.audit import AuditResult
 from covidxray.data.dataset import Dataset
 from covidxray.evaluation.external_scores import ExternalScores
+from covidxray.evaluation.intervals import Estimate
+from covidxray.evaluation.metrics import predictive_values
 from covidxray.evaluation.regions import RegionComparison
 from covidxray.pipeline.runs import Gallery
 
@@ -32,7 +34,8 @@ class ExternalRun:
         gallery: cases to show.
         trained_images, trained_patients: (N,) bool, whether an image, or its patient, was among
             the training images.
-        scores: at the stored threshold, and what needs none.
+        scores: at the model's threshold, and what needs none.
+        prevalence: share of positive patients where the model is used, if that is known.
         regions, audit: None where the images are of one class, or, of the audit, too few patients.
     """
 
@@ -51,3 +54,10 @@ class ExternalRun:
     scores: ExternalScores
     regions: RegionComparison | None
     audit: AuditResult | None
+    prevalence: float | None
+
+    @property
+    def predictive_values(self) -> dict[str, Estimate]:
+        """PPV and NPV at `prevalence`; see `metrics.predictive_values`."""
+        scores = self.scores.evaluation
+        return predictive_values(scores.sensitivity, scores.specificity, self.prevalence)

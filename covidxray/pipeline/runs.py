@@ -9,7 +9,7 @@ import numpy as np
 from covidxray.audit.audit import AuditResult
 from covidxray.data.dataset import Dataset
 from covidxray.evaluation import metrics
-from covidxray.evaluation.intervals import Quartiles
+from covidxray.evaluation.intervals import Estimate, Quartiles
 from covidxray.evaluation.regions import RegionComparison
 
 if TYPE_CHECKING:
@@ -33,8 +33,8 @@ class TrainConfig:
     positive: str
     weights: str
     recipe: str
-    pool: str
-    views: int
+    region: str
+    augment: int
     rotation: float
     epochs: int
     batch_size: int | None
@@ -44,7 +44,9 @@ class TrainConfig:
     test_size: float
     folds: int
     repeats: int | None
+    threshold: float | None
     sensitivity: float | None
+    prevalence: float | None
     fit_all: bool
     precision: str
     cache: Path | None
@@ -74,8 +76,8 @@ class HoldoutResult:
     """One head trained on a part of the images and scored on the rest, as in the tutorial.
 
     `train` and `test` are sorted indices, int64 (n,); `probabilities`, float64 (len(test), C), and
-    `scores` are of the test images. `heads` is the trained head, and `history` has loss, accuracy,
-    val_loss and val_accuracy after each epoch of its training.
+    `scores` are of the test images. `heads` is the recalibrated head, and `history` has loss,
+    accuracy, val_loss and val_accuracy after each epoch of its training.
     """
 
     train: np.ndarray
@@ -92,22 +94,20 @@ class CrossValidationResult:
 
     Attributes:
         is_positive: (N,) bool, the truth.
-        region_scores: region -> (R, N) float64, probability of the positive class.
-        region: the region that the saved model uses; `scores` are those of its head.
+        region_scores: region -> (R, N) float64, score of the positive class.
+        probabilities: (R, N) float64, recalibrated, of the positive class from the model's region.
+        threshold: the given one, or the one that keeps the given sensitivity; None for neither.
+        scores: of these probabilities at the threshold.
     """
 
     folds: int
     repeats: int
     is_positive: np.ndarray
     region_scores: dict[str, np.ndarray]
-    region: str
+    probabilities: np.ndarray
+    threshold: float | None
     scores: metrics.CrossValidationScores
     regions: RegionComparison
-
-    @property
-    def probabilities(self) -> np.ndarray:
-        """(R, N) float64, probability of the positive class from the model's own region."""
-        return self.region_scores[self.region]
 
 
 @dataclass(frozen=True)
@@ -158,7 +158,8 @@ class TrainingRun:
         copies: how many images have a copy under another patient.
         positive: label of the positive class.
         cross_validation: None with `--repeats 0`.
-        threshold: probability of the positive class from which the saved model predicts it.
+        threshold: probability of the positive class from which the saved model predicts it; None
+            where it predicts the most probable class.
         lung_dice: overlap of the lungs found with the masks that came with the images; None
             where none came.
         weights: name and SHA-256 of the ImageNet weights.
@@ -171,11 +172,19 @@ class TrainingRun:
     positive: int
     holdout: HoldoutResult
     cross_validation: CrossValidationResult | None
-    threshold: float
+    threshold: float | None
     audit: AuditResult
     lung_dice: Quartiles | None
     weights: tuple[str, str]
     precision: str
+
+    @property
+    def predictive_values(self) -> dict[str, Estimate]:
+        """PPV and NPV at `--prevalence`, of the cross-validation if there is one; see `metrics`."""
+        scores = self.cross_validation.scores if self.cross_validation else self.holdout.scores
+        return metrics.predictive_values(
+            scores.sensitivity, scores.specificity, self.config.prevalence
+        )
 
     @property
     def regions(self) -> RegionComparison | None:

@@ -14,7 +14,7 @@ from covidxray.model.predictor import Prediction, Predictor
 from covidxray.model.vgg16 import build_backbone
 from covidxray.pipeline.gallery import GalleryCollector
 from covidxray.pipeline.runs import Gallery, TrainingRun
-from covidxray.pipeline.training import TrainingInputs, head_options
+from covidxray.pipeline.training import TrainingInputs, head_options, recalibrate
 
 PredictFiles = Callable[[Predictor, list[Path]], Iterator[Prediction | InputError]]
 
@@ -30,21 +30,25 @@ def save_trained_model(path: Path, run: TrainingRun, inputs: TrainingInputs, res
     trained = np.arange(len(data)) if config.fit_all else run.holdout.train
     # The hold-out has already trained the head on the model's own region.
     regions = features.labelled(data.labels)
-    own = regions.pop(config.pool)
+    own = regions.pop(config.region)
     if config.fit_all:
-        regions = {config.pool: own} | regions
+        regions = {config.region: own} | regions
     options = head_options(config)
     fitted = fit_regions(regions, [trained], options, streams.final_fits)
     heads = {region: fitted.pick(k) for k, region in enumerate(regions)}
-    own_head = heads.pop(config.pool, run.holdout.heads)
+    own_head = run.holdout.heads
+    if config.fit_all:
+        own_head = recalibrate(
+            heads.pop(config.region), own, data.groups, trained, options, streams.final_fits
+        )
 
     backbone = network.backbone
     if network.precision != "float32":  # a saved model computes in float32 everywhere
         backbone = build_backbone(network.weights, network.recipe)
     pooled = backbone.output
-    if config.pool != "whole":
+    if config.region != "whole":
         logits = find_lungs(backbone, network.segmenter)
-        pooled = pool_regions(backbone, network.recipe, logits)[config.pool]
+        pooled = pool_regions(backbone, network.recipe, logits)[config.region]
     model = build_model(backbone, pooled, own_head, options.dropout)
     whole = features.regions["whole"][trained]
     outlier_detector = fit_outlier_detector(whole, data.groups[trained], streams.outliers)
@@ -62,7 +66,7 @@ def _metadata(
         threshold=run.threshold,
         synthetic=data.synthetic,
         recipe=run.config.recipe,
-        pool=run.config.pool,
+        region=run.config.region,
         salt=inputs.salt.hex(),
         trained_on=[data.rows[i].sha256 for i in trained],
         hashes=[hashes[i].tobytes().hex() for i in trained],

@@ -14,14 +14,20 @@ from covidxray.data import lung_masks
 from covidxray.data.dataset import Dataset
 from covidxray.evaluation import metrics, splits
 from covidxray.evaluation.intervals import Quartiles
+from covidxray.evaluation.recalibration import fit_recalibration, recalibrate_out_of_fold
 from covidxray.evaluation.regions import compare_regions
+from covidxray.model import heads
 from covidxray.model.cache import open_cache
 from covidxray.model.features import CachedFeatures, Features, depends_on, draw_angles
 from covidxray.model.head_network import HeadOptions
-from covidxray.model.heads import cross_validate, default_batch_size, fit_with_history
+from covidxray.model.labelled_features import LabelledFeatures
 from covidxray.model.network import Network
 from covidxray.model.vgg16 import RECIPES
-from covidxray.pipeline.runs import CrossValidationResult, HoldoutResult, TrainConfig
+from covidxray.pipeline.runs import (
+    CrossValidationResult,
+    HoldoutResult,
+    TrainConfig,
+)
 
 logger = logging.getLogger(__name__)
 
@@ -30,12 +36,13 @@ logger = logging.getLogger(__name__)
 class RandomStreams:
     """One random generator for each purpose: changing one option leaves the others' numbers alone.
 
-    `fits` serves the hold-out first and then the cross-validation; `final_fits` serves the heads
-    that are trained when the model is saved, and `outliers` its outlier detector.
+    `final_fits` serves the heads that are trained when the model is saved, and `outliers` its
+    outlier detector.
     """
 
     augmentation: np.random.Generator
-    fits: np.random.Generator
+    holdout: np.random.Generator
+    validation: np.random.Generator
     final_fits: np.random.Generator
     outliers: np.random.Generator
     audit: np.random.Generator
@@ -43,8 +50,9 @@ class RandomStreams:
     @classmethod
     def from_seed(cls, seed: int) -> "RandomStreams":
         """The streams of `--seed`. That of the audit is the one that audit_dataset.py has, too."""
-        augmentation, fits, final_fits, outliers = np.random.default_rng(seed).spawn(4)
-        return cls(augmentation, fits, final_fits, outliers, np.random.default_rng(seed))
+        augmentation, holdout, validation, final, outliers = np.random.default_rng(seed).spawn(5)
+        audit = np.random.default_rng(seed)
+        return cls(augmentation, holdout, validation, final, outliers, audit)
 
 
 @dataclass(frozen=True)
@@ -82,7 +90,7 @@ def extract_features(
     Images that cannot be read are missing from the result and listed in its `unread`. `extract` is
     the method of an engine (`engines.LocalEngine.extract`), which opens the files a second time.
     """
-    angles = draw_angles(len(data), config.views, config.rotation, rng)
+    angles = draw_angles(len(data), config.augment, config.rotation, rng)
     cached = None
     if cache := open_cache(config.cache, config.engine):
         depends = depends_on(network.weights, network.recipe, network.segmenter, network.precision)
@@ -103,7 +111,7 @@ def prepare_inputs(
     Raises:
         InputError: a class has too few patients, copies taken together.
     """
-    config = config.with_defaults(batch_size=default_batch_size(len(loaded)))
+    config = config.with_defaults(batch_size=heads.default_batch_size(len(loaded)))
     data, copies = loaded.merge(features.hashes)
     if copies:
         logger.info(
@@ -137,29 +145,13 @@ def head_options(config: TrainConfig) -> HeadOptions:
     return replace(head, l2=0.0) if head.units else head
 
 
-def run_holdout(
-    config: TrainConfig, data: Dataset, features: Features, rng: np.random.Generator
-) -> HoldoutResult:
-    """Hold out a part of each class, by patient, and train a head on the rest.
-
-    Nothing of a held-out image enters the head or its standardisation.
-    """
-    split_rng, head_rng = rng.spawn(2)
-    train, test = splits.holdout(data.labels, data.groups, config.test_size, split_rng)
-    own = features.labelled(data.labels)[config.pool]
-    heads, history = fit_with_history(own, train, test, head_options(config), head_rng)
-    probabilities = heads.predict(own.values[test], 0)
-    positive = data.index(config.positive)
-    predicted = metrics.decide(probabilities, positive, 0.5)
-    truth, groups = data.labels[test], data.groups[test]
-    scores = metrics.evaluate(truth, predicted, data.classes, positive, groups)
-    return HoldoutResult(train, test, heads, history, probabilities, scores)
-
-
 def run_cross_validation(
     config: TrainConfig, data: Dataset, features: Features, rng: np.random.Generator
 ) -> CrossValidationResult | None:
-    """Cross-validate heads on every region, by patient; None with `--repeats 0`."""
+    """Cross-validate heads on every region, by patient; None with `--repeats 0`.
+
+    The probabilities of a fold are recalibrated by the scores of the other folds.
+    """
     if not config.repeats:
         return None
     logger.info("cross-validating: %d folds, %d times...", config.folds, config.repeats)
@@ -167,30 +159,80 @@ def run_cross_validation(
     labels, groups = data.labels, data.groups
     folds = list(splits.repeated_folds(labels, groups, config.folds, config.repeats, split_rng))
     regions = features.labelled(labels)
-    probabilities, fold = cross_validate(regions, folds, head_options(config), head_rng)
-    positive = data.index(config.positive)
+    scores, fold = heads.cross_validate(regions, folds, head_options(config), head_rng)
+    own, positive = scores[config.region], data.index(config.positive)
+    probabilities = recalibrate_out_of_fold(labels, own, fold)
     is_positive = labels == positive
-    region_scores = {region: found[:, :, positive] for region, found in probabilities.items()}
+    threshold = config.threshold
+    if config.sensitivity and threshold is None:
+        chosen = probabilities[:, :, positive], is_positive, config.sensitivity
+        threshold, _ = metrics.threshold_for(*chosen)
+    labelled = metrics.LabelledProbabilities(
+        labels, probabilities, groups, positive, threshold, data.classes
+    )
     lungs_found = np.array(
         [lung_masks.is_pair_of_lungs(lung_masks.enlarge(logits)) for logits in features.lungs]
     )
+    region_scores = {region: found[:, :, positive] for region, found in scores.items()}
     return CrossValidationResult(
         folds=config.folds,
         repeats=config.repeats,
         is_positive=is_positive,
         region_scores=region_scores,
-        region=config.pool,
-        scores=metrics.score_repeats(labels, probabilities[config.pool], fold, groups, positive),
+        probabilities=labelled.y_score,
+        threshold=threshold,
+        scores=metrics.score_repeats(labelled, own, fold),
         regions=compare_regions(is_positive, region_scores, groups, lungs_found),
     )
 
 
-def choose_threshold(
-    config: TrainConfig, cross_validation: CrossValidationResult | None
-) -> tuple[float, float | None]:
-    """The threshold to store, and its cross-validated specificity; 0.5 and None by default."""
-    if not (config.sensitivity and cross_validation):
-        return 0.5, None
-    return metrics.threshold_for(
-        cross_validation.probabilities, cross_validation.is_positive, config.sensitivity
-    )
+def run_holdout(
+    config: TrainConfig,
+    data: Dataset,
+    features: Features,
+    threshold: float | None,
+    rng: np.random.Generator,
+) -> HoldoutResult:
+    """Hold out a part of each class, by patient, and train a head on the rest.
+
+    Nothing of a held-out image enters the head, its standardisation or its recalibration.
+    """
+    split_rng, head_rng, inner_rng = rng.spawn(3)
+    train, test = splits.holdout(data.labels, data.groups, config.test_size, split_rng)
+    own = features.labelled(data.labels)[config.region]
+    options = head_options(config)
+    head, history = heads.fit_with_history(own, train, test, options, head_rng)
+    head = recalibrate(head, own, data.groups, train, options, inner_rng)
+    probabilities = head.predict(own.values[test], 0)
+    positive = data.index(config.positive)
+    predicted = metrics.decide(probabilities, positive, threshold)
+    truth, groups = data.labels[test], data.groups[test]
+    scores = metrics.evaluate(truth, predicted, data.classes, positive, groups)
+    return HoldoutResult(train, test, head, history, probabilities, scores)
+
+
+def recalibrate(
+    head: heads.Heads,
+    own: LabelledFeatures,
+    groups: np.ndarray,
+    images: np.ndarray,
+    options: HeadOptions,
+    rng: np.random.Generator,
+) -> heads.Heads:
+    """Recalibrate a head that was trained on some images by a cross-validation of these alone.
+
+    It has up to three folds and is repeated in small data sets. A class of one patient cannot be
+    cross-validated; the head then stays as it is.
+    """
+    labels, groups = own.labels[images], groups[images]
+    folds = min(3, *splits.patients_by_class(labels, groups, own.classes))
+    if folds < 2:
+        return head
+    repeats = max(1, min(5, 1_000 // len(images)))
+    split_rng, head_rng = rng.spawn(2)
+    parts = [
+        (repeat, images[train], images[test])
+        for repeat, train, test in splits.repeated_folds(labels, groups, folds, repeats, split_rng)
+    ]
+    scores, _ = heads.cross_validate({"own": own}, parts, options, head_rng)
+    return head.recalibrated(fit_recalibration(labels, scores["own"][:, images]))

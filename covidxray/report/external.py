@@ -7,6 +7,7 @@ from typing import Any
 from covidxray.evaluation.calibration import BINS
 from covidxray.evaluation.external_scores import ExternalScores
 from covidxray.evaluation.metrics import Subgroup
+from covidxray.evaluation.recalibration import class_weights
 from covidxray.pipeline.external_run import ExternalRun
 from covidxray.report import html, results, text
 from covidxray.report.plots import NamedScores
@@ -22,8 +23,10 @@ def format_text(run: ExternalRun) -> str:
             "are of\npatients trained on. The numbers are too good by them; see the subgroups."
         )
     lines.append(f"unlike the training images: {run.warnings} of {len(run.data)}")
-    lines.append(f"\nat the stored threshold, {run.metadata.threshold:.3f}:\n")
+    rule = text.describe_threshold(run.metadata.positive, run.metadata.threshold)
+    lines.append(f"\n{text.wrap(f'classified as {rule}:')}\n")
     lines.append(format_scores(run.scores, run.data.classes))
+    lines.append(text.format_predictive_values(run.predictive_values).rstrip())
     if run.regions:
         lines.append(f"\n{text.format_regions(run.regions)}\n")
     if run.audit:
@@ -45,8 +48,9 @@ def json_results(run: ExternalRun) -> dict[str, Any]:
         "heat_in_centre": run.gallery.heat_in_centre,
         "heat_in_lungs": run.gallery.heat_in_lungs,
         "pairs_of_lungs": run.pairs_of_lungs,
-        "where": run.regions and asdict(run.regions),
+        "regions": run.regions and asdict(run.regions),
         **asdict(run.scores),
+        "predictive_values": {name: asdict(e) for name, e in run.predictive_values.items()},
         "shortcuts": run.audit and results.audit_results(run.audit, run.regions),
         "versions": results.library_versions(),
     }
@@ -56,20 +60,20 @@ def report_content(run: ExternalRun) -> html.ReportContent:
     """What the HTML report of an evaluation shows."""
     data, scores = run.data, run.scores
     is_positive, y_score = data.labels == run.positive, run.probabilities[:, run.positive]
+    weights = class_weights(data.labels)
     headline = html.defined_scores(scores.evaluation)
     if scores.auc:
         headline = {"AUC": scores.auc} | headline
     elif scores.false_positive_rate:
         headline["false-positive rate"] = scores.false_positive_rate
-    headline |= scores.fixed | {"Brier score": scores.calibration.brier}
-    headline["expected calibration error"] = scores.calibration.error
+    headline |= run.predictive_values | scores.fixed | {"Brier score": scores.calibration.brier}
     region_scores = html.scores_by_region(is_positive, run.region_scores) if run.regions else []
     return html.ReportContent(
         title=f"A saved model on {data.name}",
         headline=headline,
         sentence=text.compare_with_shortcut("", scores.auc, run.audit) if run.audit else "",
         evaluation=scores.evaluation,
-        scored=[NamedScores("this data set", is_positive, y_score)],
+        scored=[NamedScores("this data set", is_positive, y_score, weights=weights)],
         region_scores=region_scores,
         audit=run.audit,
         regions=run.regions,
@@ -89,8 +93,11 @@ def format_scores(result: ExternalScores, classes: Sequence[str]) -> str:
         lines.append(f"false-positive rate: {result.false_positive_rate}")
     lines += [f"{name}: {estimate}" for name, estimate in result.fixed.items()]
     lines.append(f"brier score: {result.calibration.brier}")
-    lines.append(f"expected calibration error: {result.calibration.error}")
-    lines += ["", "calibration   probability   truly positive   images"]
+    lines.append(f"expected calibration error: {result.calibration.error:.4f}")
+    if result.calibration.line:
+        lines.append("calibration: slope {:.2f}, intercept {:.2f}".format(*result.calibration.line))
+    lines += ["", "each class with the same weight:", ""]
+    lines += ["calibration   probability   truly positive   images"]
     for i, b in enumerate(result.calibration.bins):
         if b.count:
             ends = f"{i / BINS:>6.1f}-{(i + 1) / BINS:.1f}"

@@ -17,6 +17,7 @@ from covidxray.data.lung_masks import CENTRAL_SIDE
 from covidxray.data.manifest import read_exclusions
 from covidxray.evaluation.intervals import Estimate
 from covidxray.evaluation.metrics import ClassificationScores, CrossValidationScores, Subgroup
+from covidxray.evaluation.recalibration import class_weights
 from covidxray.evaluation.regions import REGION_NAMES, RegionComparison
 from covidxray.pipeline.runs import Gallery, TrainingRun
 from covidxray.report import plots, text
@@ -66,17 +67,21 @@ def training_content(
     """What the report of a training run shows; `metadata` is that of the model that it saved, and
     `gallery` is of held-out images that did not train that model."""
     data, holdout, cross_validation = run.data, run.holdout, run.cross_validation
-    is_positive = data.labels[holdout.test] == run.positive
-    scored = [NamedScores("held-out images", is_positive, holdout.probabilities[:, run.positive])]
+    labels, found = data.labels[holdout.test], holdout.probabilities[:, run.positive]
+    is_positive, weights = labels == run.positive, class_weights(labels)
+    scored = [NamedScores("held-out images", is_positive, found, weights=weights)]
     headline = defined_scores(holdout.scores, "held-out ")
     region_scores = []
     if cross_validation:
         truth, scores = cross_validation.is_positive, cross_validation.scores
         method = text.describe_cross_validation(cross_validation)
-        scored.insert(0, NamedScores(method, truth, cross_validation.probabilities))
+        own, weights = cross_validation.region_scores[run.config.region], class_weights(data.labels)
+        one = NamedScores(method, truth, own, cross_validation.probabilities, weights)
+        scored.insert(0, one)
         region_scores = scores_by_region(truth, cross_validation.region_scores)
         headline = defined_scores(scores, "cross-validated ") | headline
         headline = {"cross-validated AUC": scores.auc} | headline
+    headline |= run.predictive_values
     notes = {"Copies across patients": f"{run.copies} images, each kept on one side of a split"}
     if run.lung_dice:
         notes["Lungs found, against the masks that came with the images"] = f"Dice {run.lung_dice}"
@@ -110,7 +115,6 @@ def render(content: ReportContent) -> str:
         sources=sorted({row.source or "not stated" for row in rows}),
         licences=Counter((row.source, row.license) for row in rows).most_common(),
         exclusions=count_exclusions(data),
-        prevalence=float((data.labels == data.classes.index(metadata.positive)).mean()),
     )
 
 

@@ -17,7 +17,7 @@ from matplotlib.ticker import MaxNLocator
 from sklearn.metrics import roc_curve
 
 from covidxray.evaluation.calibration import BINS, calibration_curve
-from covidxray.evaluation.intervals import clopper_pearson
+from covidxray.evaluation.recalibration import class_weights
 
 TRAINING, VALIDATION = "#0072b2", "#d55e00"  # colours that the colour-blind can tell apart
 HEAT = 0.65  # opacity of the hottest pixel over the X-ray
@@ -32,12 +32,19 @@ OUTLINE = (255, 214, 0)  # colour of the outline of the lungs, RGB
 
 @dataclass(frozen=True)
 class NamedScores:
-    """What one curve is drawn of: `y_true`, bool (N,), whether an image is of the positive class,
-    and `y_score`, float64 (N,) or (repeats, N), its probability."""
+    """What one curve is drawn of.
+
+    `y_true`, bool (N,), is whether an image is of the positive class, and `y_score`, float64 (N,)
+    or (repeats, N), its score. `probability`, of the same shape, is `y_score` if it is not given.
+    `weights` are those of `calibration.calibration_curve`; without them, positive and negative
+    images have the same sum.
+    """
 
     name: str
     y_true: np.ndarray
     y_score: np.ndarray
+    probability: np.ndarray | None = None
+    weights: np.ndarray | None = None
 
 
 @dataclass(frozen=True)
@@ -134,7 +141,9 @@ def draw_calibration(scored: Sequence[NamedScores]) -> Picture:
     axes.plot([0, 1], [0, 1], color="#767676", lw=1, ls=":", label="calibrated")
     said = []
     for i, (one, style) in enumerate(zip(scored, cycle(STYLES), strict=False)):
-        curve = calibration_curve(one.y_true, one.y_score)
+        weights = class_weights(one.y_true) if one.weights is None else one.weights
+        probability = one.y_score if one.probability is None else one.probability
+        curve = calibration_curve(one.y_true, probability, weights)
         left = (np.arange(BINS) + 0.1 + 0.8 * i / len(scored)) / BINS
         hatch, edge = "////" if i else "", style["color"]
         height, width = [b.count for b in curve], 0.8 / BINS / len(scored)
@@ -144,15 +153,14 @@ def draw_calibration(scored: Sequence[NamedScores]) -> Picture:
         below.bar_label(bars, labels, fontsize=6, padding=1)
         curve = [b for b in curve if b.count]
         x, share = np.array([(b.predicted, b.observed) for b in curve]).T
-        bounds = [clopper_pearson(b.observed * b.count, b.count) for b in curve]
-        reach = np.abs(np.transpose(bounds) - share)
+        reach = np.abs(np.array([(b.low, b.high) for b in curve]).T - share)
         axes.errorbar(x, share, reach, label=one.name, capsize=3, ms=5, **style)
         numbers = [
             f"{b.predicted:.2f} predicted and {b.observed:.2f} found in {round(b.count, 1):g}"
             for b in curve
         ]
         said.append(f"{one.name}: {', '.join(numbers)}")
-    axes.set(ylabel="Share of images that are positive", title="Calibration")
+    axes.set(ylabel="Share of positives, classes equally common", title="Calibration")
     below.set(xlabel="Predicted probability", ylabel="Images")
     below.margins(y=0.3)
     _finish(figure, axes)

@@ -27,6 +27,7 @@ def training_results(run: TrainingRun) -> dict[str, Any]:
         "versions": library_versions(),
         "split": {"train": data.names(holdout.train), "test": data.names(holdout.test)},
         "threshold": run.threshold,
+        "predictive_values": {name: asdict(e) for name, e in run.predictive_values.items()},
         "held_out": asdict(holdout.scores),
         "cross_validation": asdict(cross_validation.scores) if cross_validation else None,
         "shortcuts": audit_results(run.audit, run.regions),
@@ -44,7 +45,7 @@ def audit_results(audit: AuditResult, regions: RegionComparison | None) -> dict[
         "advice": audit_advice(audit),
         "baselines": [asdict(baseline) for baseline in audit.baselines],
         "findings": asdict(audit.findings),
-        "where": regions and asdict(regions),
+        "regions": regions and asdict(regions),
     }
 
 

@@ -1,7 +1,7 @@
 """Results as text: sentences, and blocks of at most 80 columns for the terminal."""
 
 import textwrap
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from covidxray.audit.audit import STRONG, AuditResult
@@ -35,6 +35,12 @@ Compare COVID-19 with images of the same source, and leave out all others:
       --output dataset/covid --controls dataset/controls"""
 
 
+PROBABILITY = (
+    "A probability is stated for classes that are equally common: where they are, four in five of "
+    "the images with a probability of 0.8 are of that class."
+)
+
+
 def format_holdout(holdout: HoldoutResult, classes: Sequence[str]) -> str:
     """The scores of the held-out images, under their heading."""
     block = format_classification(holdout.scores, classes)
@@ -60,15 +66,34 @@ def format_classification(result: ClassificationScores, classes: Sequence[str]) 
 def format_cross_validation(result: CrossValidationResult) -> str:
     """The cross-validated scores and the comparison of the regions, under their heading."""
     scores, single = result.scores, result.scores.fold_accuracy
+    line = "no finite slope, the classes do not overlap"
+    if scores.calibration_line:
+        line = "slope {:.2f}, intercept {:.2f} (best: 1 and 0)".format(*scores.calibration_line)
+    stored = f"stored threshold: {result.threshold:.4f}\n" if result.threshold is not None else ""
     return (
         f"\n{describe_cross_validation(result)}, the one to quote:\n\n"
         f"cv acc: {scores.accuracy}\n"
         f"cv sensitivity: {scores.sensitivity}\n"
         f"cv specificity: {scores.specificity}\n"
         f"cv auc: {scores.auc}\n"
-        f"acc on single folds: from {single.min():.2f} to {single.max():.2f}\n\n"
-        f"{format_regions(result.regions, 'cv ')}\n"
+        f"acc on single folds: from {single.min():.2f} to {single.max():.2f}\n"
+        f"cv calibration: {line}\n"
+        f"recalibration changes the most probable class of {scores.changed:.1f} of "
+        f"{len(result.is_positive)} images\n\n{wrap(PROBABILITY)}\n\n"
+        f"{format_regions(result.regions, 'cv ')}\n{stored}"
     )
+
+
+def format_predictive_values(values: Mapping[str, Estimate]) -> str:
+    """PPV and NPV, one line each (`metrics.predictive_values`)."""
+    return "".join(f"{name}: {estimate}\n" for name, estimate in values.items())
+
+
+def describe_threshold(positive: str, threshold: float | None) -> str:
+    """How a class follows from probabilities."""
+    if threshold is None:
+        return "the most probable class"
+    return f"{positive} from a probability of {threshold:.3f}, else the most probable other class"
 
 
 def describe_cross_validation(result: CrossValidationResult) -> str:
@@ -120,13 +145,13 @@ def format_audit(audit: AuditResult) -> str:
         f"*: an alarm, p <= {audit.level}."
     )
     texts = [method, audit_verdict(audit), audit_advice(audit), format_findings(audit)]
-    return "\n\n".join([table, *(_wrap(text) for text in texts if text)])
+    return "\n\n".join([table, *(wrap(text) for text in texts if text)])
 
 
 def format_shortcut(audit: AuditResult, sentence: str, regions: RegionComparison | None) -> str:
     """The best shortcut, its comparison with the model (`sentence`), and the verdict."""
     best = f"best shortcut auc: {audit.best.auc}  {audit.best.name}"
-    return "\n".join([best, _wrap(sentence), _wrap(audit_verdict(audit, regions))])
+    return "\n".join([best, wrap(sentence), wrap(audit_verdict(audit, regions))])
 
 
 def training_sentence(run: TrainingRun) -> str:
@@ -204,15 +229,16 @@ def model_card(metadata: "ModelMetadata") -> dict[str, str]:
     drawings = " (drawings)" if metadata.synthetic else ""
     return {
         "classes": ", ".join(metadata.classes),
-        "positive class": f"{metadata.positive}, from a probability of {metadata.threshold:.3f}",
-        "recipe": f"{metadata.recipe}, pooled over the {REGION_NAMES[metadata.pool]}",
+        "positive class": metadata.positive,
+        "classified as": describe_threshold(metadata.positive, metadata.threshold),
+        "recipe": f"{metadata.recipe}, pooled over the {REGION_NAMES[metadata.region]}",
         "trained on": f"{len(metadata.trained_on)} images{drawings}",
         **metadata.card,
         "intended for": "learning and research; never for patients",
     }
 
 
-def _wrap(text: str) -> str:
+def wrap(text: str) -> str:
     """Break the lines of more than 80 columns."""
     return "\n".join(
         textwrap.fill(line, 80, break_on_hyphens=False) if len(line) > 80 else line
