@@ -86,13 +86,18 @@ def find_images(given: list[Path]) -> list[Path]:
     Raises:
         InputError: a path does not exist, or there is no image.
     """
-    from covidxray.data.folders import list_images
+    from covidxray.data.folders import list_tree
 
     paths = []
     for path in given:
         if not (path.exists() if is_remote(path) else os.path.exists(path)):
             raise InputError(f"{printable(str(path))}: no such file or folder; check the name")
-        paths += list_images(path, recursive=True) if path.is_dir() else [path]
+        if path.is_dir():
+            found, left_out = list_tree(path)
+            paths += found
+            cli.name_left_out(left_out)
+        else:
+            paths.append(path)
     if not paths:
         raise InputError(f"{given[0]}: holds no images; give files or another folder")
     return paths

@@ -29,7 +29,8 @@ def main() -> None:
     data.index(config.positive)  # fails if there is no such class
     cli.show_dataset(data)
     config = config.with_defaults(repeats=splits.default_repeats(len(data)))
-    splits.check_patients(data.labels, data.groups, data.classes, config.patients_needed)
+    part = data.development
+    splits.check_patients(part.labels, part.groups, part.classes, config.patients_needed)
 
     info("loading VGG16...")
     weights = load_weights(config.weights)
@@ -68,7 +69,7 @@ def train(inputs: "TrainingInputs") -> "TrainingRun":
     cross_validation = training.run_cross_validation(config, data, features, streams.validation)
     threshold = cross_validation.threshold if cross_validation else config.threshold
     holdout = training.run_holdout(config, data, features, threshold, streams.holdout)
-    print(text.format_holdout(holdout, data.classes))
+    print(text.format_holdout(holdout, data))
     if cross_validation:
         print(text.format_cross_validation(cross_validation))
 

@@ -2,7 +2,7 @@
 
 import argparse
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,6 +13,10 @@ from covidxray.process import info
 
 if TYPE_CHECKING:
     from covidxray.data.dataset import Dataset
+
+
+NAMED = 10  # files left out for one reason that are named
+LATERAL = ("L", "LL", "RL", "LAT", "LATERAL", "LLO", "RLO")  # views of DICOM and of Cohen's table
 
 
 class _HelpFormatter(argparse.ArgumentDefaultsHelpFormatter):
@@ -108,10 +112,24 @@ def add_decision_options(parser: argparse.ArgumentParser) -> None:
 def show_dataset(data: "Dataset") -> None:
     """Print a data set's line, and on stderr what was left out and what has no manifest."""
     print(data)
-    for error in data.left_out:
-        info(f"left out: {error}")
+    name_left_out(data.left_out)
+    lateral = [i for i, row in enumerate(data.rows) if row.view.upper() in LATERAL]
+    if lateral:
+        info(f"{len(lateral)} images are lateral views, {data.names(lateral[:1])[0]} for one")
     for name in data.without_manifest:
         info(f"{name} has no manifest.csv: each image counts as a patient of its own")
+
+
+def name_left_out(errors: Iterable[InputError]) -> None:
+    """Name files that are left out, and count those beyond `NAMED` with the same reason."""
+    by_reason: dict[str, list[InputError]] = {}
+    for error in errors:
+        by_reason.setdefault(str(error).rpartition(": ")[2], []).append(error)
+    for same in by_reason.values():
+        for error in same[:NAMED]:
+            info(f"left out: {error}")
+        if len(same) > NAMED:
+            info(f"left out: {len(same) - NAMED} more for the same reason")
 
 
 def leave_out_unread(data: "Dataset", unread: Mapping[int, InputError]) -> "Dataset":
@@ -122,6 +140,5 @@ def leave_out_unread(data: "Dataset", unread: Mapping[int, InputError]) -> "Data
     if unread:
         data = data.without(unread)
         print(data)
-    for error in unread.values():
-        info(f"left out: {error}")
+    name_left_out(unread.values())
     return data

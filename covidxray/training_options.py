@@ -52,7 +52,8 @@ def make_parser(description: str | None) -> argparse.ArgumentParser:
     formats = ("auto", "float32", "bfloat16")
     add("--precision", default="auto", choices=formats, help="number format of VGG16 in training")
     fraction = number(float, 0, below=1, above=True)
-    add("--test-size", default=0.2, type=fraction, help="fraction of each class that is held out")
+    part = "fraction of each class that is held out, of a data set without a folder test"
+    add("--test-size", default=0.2, type=fraction, help=part)
     add("--folds", default=5, type=number(int, 2), help="number of folds of the cross-validation")
     repeats = "number of cross-validation repeats, 0 for none (default: 20; fewer above 500 images)"
     add("--repeats", type=number(int, 0), help=repeats)

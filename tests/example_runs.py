@@ -174,6 +174,7 @@ def training_run(data):
         cross_validation=CrossValidationResult(
             folds=5,
             repeats=20,
+            labels=data.labels,
             is_positive=data.labels == 0,
             region_scores=region_scores,
             probabilities=covid,

@@ -20,7 +20,7 @@ from conftest import ROOT
 
 from covidxray.cluster.ray_engine import RayEngine
 from covidxray.data.dataset import load_dataset
-from covidxray.data.folders import list_images
+from covidxray.data.folders import list_tree
 from covidxray.errors import InputError
 from covidxray.model.features import draw_angles
 from covidxray.model.network import build_network
@@ -167,7 +167,7 @@ def test_predictions_are_the_local_engines_in_order_and_an_error_stands_in_place
     engine, trained, tmp_path
 ):
     model, folder = trained
-    paths = list_images(folder, recursive=True)
+    paths = list_tree(folder)[0]
     (tmp_path / "cut.jpg").write_bytes(paths[0].read_bytes()[:3000])
     paths.insert(5, tmp_path / "cut.jpg")
     predictor = Predictor(model)

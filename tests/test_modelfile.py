@@ -13,7 +13,7 @@ from covidxray.data import SIZE
 from covidxray.data.class_folder import fill_folder
 from covidxray.data.dataset import load_dataset
 from covidxray.data.duplicates import perceptual_hash
-from covidxray.data.folders import list_images
+from covidxray.data.folders import list_tree
 from covidxray.data.images import read_image
 from covidxray.data.manifest import ManifestRow
 from covidxray.errors import InputError
@@ -99,7 +99,7 @@ def test_a_saved_model_is_loaded_with_its_metadata_and_auxiliary_models(saved):
 @pytest.mark.slow
 def test_plain_keras_predicts_raw_pictures_as_the_program_does(trained):
     path, folder = trained
-    paths = list_images(folder, recursive=True)[:4]
+    paths = list_tree(folder)[0][:4]
     pixels = np.stack([read_image(path) for path in paths])
     model = keras.saving.load_model(path, safe_mode=True)
     ours = np.stack([p.probabilities for p in Predictor(path).predict(pixels)])

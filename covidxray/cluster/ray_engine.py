@@ -16,8 +16,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from tqdm import tqdm
 
-from covidxray.data.dataset import Dataset, inspect_file
+from covidxray.data.dataset import Dataset
 from covidxray.data.image_file import ImageFile
+from covidxray.data.inspection import inspect_file
 from covidxray.data.manifest import ManifestRow
 from covidxray.data.prefetch import attempt, batched, ordered_map
 from covidxray.errors import InputError

@@ -1,23 +1,19 @@
 """Read class folders into a Dataset: paths, labels, patients and manifest rows."""
 
 import hashlib
-import re
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from covidxray.data.duplicates import merge_groups_with_copies
-from covidxray.data.folders import find_class_folders, list_class_images, list_images
-from covidxray.data.image_file import ImageFile
-from covidxray.data.manifest import ManifestRow, mask_of, read_manifest
-from covidxray.data.patients import number_patients, patient_digest
-from covidxray.data.prefetch import ordered_map
+from covidxray.data.inspection import ClassImage, inspect_files, read_class_folder
+from covidxray.data.layouts import find_class_folders
+from covidxray.data.manifest import ManifestRow
+from covidxray.data.patients import number_patients
 from covidxray.errors import InputError, printable
-
-# Names in ChestX-ray14 (Wang et al. 2017): the patient, and the number of the image.
-NIH_NAME = re.compile(r"(\d{8})_\d{3}\.png", re.IGNORECASE)
 
 
 @dataclass(frozen=True)
@@ -31,6 +27,9 @@ class Dataset:
         labels: (N,) int64, indices into `classes`.
         groups: (N,) int64, one number for each patient, in order of first occurrence.
         patients: N digests of patients (`patient_digest`); "" if an image is its own patient.
+        image_names: N paths in the data set, with slashes; or class/file of an added image.
+        held_out: (N,) bool, whether an image lies in the data set's own folder `test`.
+        masks: N paths of the lung masks that came with the images; None for an image without one.
         rows: N manifest rows. Without a manifest they are mostly empty, but the row of a DICOM file
             has what may be kept of its header, and the patient's digest for `patient_id`.
         without_manifest: folders without a manifest in which an image is its own patient.
@@ -43,6 +42,9 @@ class Dataset:
     labels: np.ndarray
     groups: np.ndarray
     patients: list[str]
+    image_names: list[str]
+    held_out: np.ndarray
+    masks: list[Path | None]
     rows: list[ManifestRow]
     without_manifest: tuple[str, ...]
     left_out: tuple[InputError, ...] = ()
@@ -57,12 +59,6 @@ class Dataset:
         for label, row in zip(self.labels, self.rows, strict=True):
             digest.update(f"{self.classes[label]}\0{row.sha256}\n".encode())
         return digest.hexdigest()
-
-    @property
-    def masks(self) -> list[Path | None]:
-        """N paths of the lung masks that came with the images; None for an image without one."""
-        images = zip(self.paths, self.rows, strict=True)
-        return [mask_of(path) if row.mask_sha256 else None for path, row in images]
 
     @property
     def synthetic(self) -> bool:
@@ -83,20 +79,32 @@ class Dataset:
             raise InputError(f"{self.name}: no class {positive}; --positive takes {found}")
         return self.classes.index(positive)
 
+    def select(self, images: Sequence[int] | np.ndarray) -> "Dataset":
+        """The images of these indices."""
+        lists = ("paths", "patients", "image_names", "masks", "rows")
+        parts: dict[str, Any] = {name: [getattr(self, name)[i] for i in images] for name in lists}
+        for name in ("labels", "groups", "held_out"):
+            parts[name] = getattr(self, name)[images]
+        return replace(self, **parts)
+
     def without(self, unread: Mapping[int, InputError]) -> "Dataset":
         """Leave out images, whose errors are given by index; raise one if no image remains."""
         kept = [i for i in range(len(self)) if i not in unread]
         if not kept:
             raise unread[0]
-        return replace(
-            self,
-            paths=[self.paths[i] for i in kept],
-            labels=self.labels[kept],
-            groups=self.groups[kept],
-            patients=[self.patients[i] for i in kept],
-            rows=[self.rows[i] for i in kept],
-            left_out=(*self.left_out, *unread.values()),
-        )
+        left_out = (*self.left_out, *unread.values())
+        return replace(self.select(kept), left_out=left_out)
+
+    @property
+    def development(self) -> "Dataset":
+        """The images that are not held out in the data set's own `test`."""
+        return self.select(np.flatnonzero(~self.held_out))
+
+    def find_leaks(self) -> dict[int, InputError]:
+        """An error for each image whose patient, or a copy of it, is held out in `test`."""
+        leaks = ~self.held_out & np.isin(self.groups, self.groups[self.held_out])
+        message = "is of a patient, or a copy of an image, that is in test; it is not trained on"
+        return {int(i): InputError(f"{self.paths[i]}: {message}") for i in np.flatnonzero(leaks)}
 
     def merge(self, hashes: np.ndarray) -> tuple["Dataset", int]:
         """Merge patients who share an image into one; see `duplicates.merge_groups_with_copies`."""
@@ -104,38 +112,8 @@ class Dataset:
         return replace(self, groups=groups), copies
 
     def names(self, indices: Iterable[int]) -> list[str]:
-        """Names of images as class/file, the same on every machine, as printable text."""
-        names = (f"{self.classes[self.labels[i]]}/{self.paths[i].name}" for i in indices)
-        return [printable(name) for name in names]
-
-
-def inspect_file(path: Path, listed: bool, salt: bytes) -> ManifestRow | InputError:
-    """Read an image file without decoding its pixels; the error if it cannot be read.
-
-    The row has the file's SHA-256 and, for `source_id`, its path. If no manifest lists the file,
-    the row also has the patient's digest where the name has the form of NIH's data set, and of a
-    DICOM file what may be kept of its header.
-    """
-    try:
-        file = ImageFile.read(path)
-        row = ManifestRow(path.name, "", str(path), "", sha256=file.sha256)
-        if not listed and (named := NIH_NAME.fullmatch(path.name)):
-            return replace(row, patient_id=patient_digest(f"nih\0{named[1]}", salt))
-        if listed or not file.is_dicom:
-            return row
-        from covidxray.data.dicom import read_header  # pydicom is slow to import
-
-        return replace(row, source="dicom", **read_header(file, salt))
-    except InputError as error:
-        return error
-
-
-def inspect_files(
-    paths: Sequence[Path], listed: Sequence[bool], salt: bytes
-) -> Iterator[ManifestRow | InputError]:
-    """`inspect_file` for many files in threads; results are in order and computed on demand."""
-    files = zip(paths, listed, strict=True)
-    return ordered_map(lambda file: inspect_file(*file, salt), files)
+        """Names of images, the same on every machine, as printable text."""
+        return [printable(self.image_names[i]) for i in indices]
 
 
 def load_dataset(
@@ -150,8 +128,9 @@ def load_dataset(
 
     Two images are of one patient if their manifest rows name the same source and patient id, if
     their DICOM headers have the same Patient ID or, without one, the same study, or if their names
-    in the form of NIH's data set begin alike. Any other image is its own patient. A file that
-    cannot be read, or is not in a class folder, is left out.
+    in the form of NIH's data set begin alike, or if they lie in the same folder of a patient. Any
+    other image is its own patient. A file that cannot be read, or is not where the images of a
+    class lie (`layouts`), is left out.
 
     Args:
         root: folder of class folders.
@@ -164,51 +143,32 @@ def load_dataset(
         InputError: a class is missing, unknown or empty, a manifest does not fit its folder,
             drawings are mixed with real images, or no file can be read.
     """
-    names, folders = find_class_folders(root, classes, added)
-    stray = list_images(root)
-    left_out = [InputError(f"{p}: lies in no class folder; move it into one") for p in stray]
-    images: list[tuple[Path, int, ManifestRow, str]] = []
+    names, folders, left_out = find_class_folders(root, classes, added)
+    images: list[ClassImage] = []
     without_manifest = []
-    for name, folder in folders:
-        manifest = read_manifest(folder)
-        paths = list_class_images(folder, manifest)
-        rows = inspect_files(paths, [path.name in manifest for path in paths], salt)
-        first = len(images)
-        for path, row in zip(paths, rows, strict=True):
-            if isinstance(row, InputError):
-                left_out.append(row)
-            else:
-                row, patient = _row_and_patient(path, row, manifest.get(path.name), salt)
-                images.append((path, names.index(name), row, patient))
-        if not manifest and any(not patient for *_, patient in images[first:]):
+    for folder in folders:
+        found, errors = read_class_folder(folder, salt, inspect_files)
+        images += found
+        left_out += errors
+        if not any(image.listed for image in found) and not all(i.patient for i in found):
             without_manifest.append(folder.name)
     if not images:
         raise left_out[-1]
-    paths, labels, rows, patients = (list(column) for column in zip(*images, strict=True))
-    _refuse_mixture(paths, rows)
+    _refuse_mixture([image.path for image in images], [image.row for image in images])
     return Dataset(
         name=printable(root.resolve().name),
         classes=names,
-        paths=paths,
-        labels=np.array(labels, np.int64),
-        groups=number_patients(patients),
-        patients=patients,
-        rows=rows,
-        without_manifest=tuple(without_manifest),
+        paths=[image.path for image in images],
+        labels=np.array([names.index(image.folder.name) for image in images], np.int64),
+        groups=number_patients([image.patient for image in images]),
+        patients=[image.patient for image in images],
+        image_names=[image.name(root) for image in images],
+        held_out=np.array([image.folder.held_out for image in images]),
+        masks=[image.mask for image in images],
+        rows=[image.row for image in images],
+        without_manifest=tuple(dict.fromkeys(without_manifest)),
         left_out=tuple(left_out),
     )
-
-
-def _row_and_patient(
-    path: Path, found: ManifestRow, listed: ManifestRow | None, salt: bytes
-) -> tuple[ManifestRow, str]:
-    """An image's row, from its manifest or else from what was `found`, and its patient's digest."""
-    if listed is None:
-        return found, found.patient_id
-    if listed.sha256 not in ("", found.sha256):
-        raise InputError(f"{path}: is not the image of its manifest; run the builder again")
-    key = f"{listed.source}\0{listed.patient_id}" if listed.patient_id else ""
-    return replace(listed, sha256=found.sha256), key and patient_digest(key, salt)
 
 
 def _refuse_mixture(paths: Sequence[Path], rows: Sequence[ManifestRow]) -> None:

@@ -1,102 +1,95 @@
-"""List image files, and the class folders of a data set, which must fit classes and manifests."""
+"""List the image files of folders; what is an image is decided by content, not by name."""
 
-import logging
 import re
-from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from covidxray.data.image_file import ImageFile
-from covidxray.data.manifest import ManifestRow, mask_of
 from covidxray.errors import InputError
 
-EXTENSIONS = (".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".gif", ".webp")
-DICOM_EXTENSIONS = (".dcm", ".dicom")
+# A file with one of these endings is listed without a look inside: if it is damaged, it is named.
+EXTENSIONS = (".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".gif", ".webp", ".dcm", ".dicom")
+# Formats of images that cannot be read here.
+FOREIGN = (".nii", ".nii.gz", ".heic", ".heif", ".avif", ".jxl", ".jp2", ".j2k", ".mha", ".nrrd")
+SIGNATURES = re.compile(
+    rb"\xff\xd8\xff|\x89PNG\r\n\x1a\n|BM.{4}\0{4}|II\*\0|MM\0\*|GIF8|RIFF.{4}WEBP", re.DOTALL
+)
+MASKS = "masks"  # name of a folder of lung masks, in any case of letters
 PNEUMONIA = re.compile(r"person\d+_(bacteria|virus)", re.IGNORECASE)  # names in data/kaggle.py
 
-logger = logging.getLogger(__name__)
+
+@dataclass
+class Listing:
+    """What a folder holds, sorted: images, folders, and an error for each file in `FOREIGN`."""
+
+    images: list[Path] = field(default_factory=list)
+    folders: list[Path] = field(default_factory=list)
+    foreign: list[InputError] = field(default_factory=list)
 
 
-def list_images(folder: Path, recursive: bool = False) -> list[Path]:
-    """List image files by extension; a file with another extension is listed if it is DICOM.
+def list_folder(folder: Path) -> Listing:
+    """List one folder, which may be a `UPath`.
 
-    Hidden files and folders, `__MACOSX` and DICOMDIR (a table of contents) are ignored. Links to
-    folders below `folder` are not followed, because they may form a loop.
-
-    Returns:
-        Sorted paths in `folder`, which may be a `UPath`; if `recursive`, also in all folders below.
+    Hidden files and folders, `__MACOSX` and DICOMDIR (a table of contents) are ignored.
 
     Raises:
-        InputError: a folder cannot be listed.
+        InputError: the folder cannot be listed.
     """
-    found = []
+    found = Listing()
     try:
-        for path in folder.iterdir():
-            if _is_ignored(path):
+        for path in sorted(folder.iterdir()):
+            if path.name.startswith(".") or path.name in ("__MACOSX", "DICOMDIR"):
                 continue
             if path.is_dir():
-                if recursive and not path.is_symlink():
-                    found += list_images(path, recursive)
-            elif path.suffix.lower() in EXTENSIONS + DICOM_EXTENSIONS or _is_dicom(path):
-                found.append(path)
+                found.folders.append(path)
+            elif path.name.lower().endswith(FOREIGN):
+                remedy = "is of a format that cannot be read; convert it to PNG or DICOM"
+                found.foreign.append(InputError(f"{path}: {remedy}"))
+            elif path.suffix.lower() in EXTENSIONS or _begins_as_image(path):
+                found.images.append(path)
     except OSError as error:
         reason = f"cannot be listed ({error.strerror or error}); change its permissions"
         raise InputError(f"{folder}: {reason}") from error
-    return sorted(found)
+    return found
 
 
-def _is_ignored(path: Path) -> bool:
-    return path.name.startswith(".") or path.name in ("__MACOSX", "DICOMDIR")
+def list_images(folder: Path) -> list[Path]:
+    """The images directly in a folder; see `list_folder`."""
+    return list_folder(folder).images
 
 
-def _is_dicom(path: Path) -> bool:
+def list_tree(folder: Path) -> tuple[list[Path], list[InputError]]:
+    """The images in a folder and all folders below, sorted, and an error for each other one.
+
+    Masks of lungs, by the name of their folder, are no images to predict or to train on. Links to
+    folders are not followed, because they may form a loop.
+    """
+    listing = list_folder(folder)
+    images, left_out = listing.images, listing.foreign
+    for inner in listing.folders:
+        if inner.is_symlink():
+            continue
+        found, errors = list_tree(inner)
+        if is_masks(inner):
+            message = "is a mask by the name of its folder; rename that to use it"
+            errors += [InputError(f"{path}: {message}") for path in found]
+        else:
+            images += found
+        left_out += errors
+    return sorted(images), left_out
+
+
+def is_masks(folder: Path) -> bool:
+    """Whether a folder holds masks of lungs, by its name."""
+    return folder.name.lower() == MASKS
+
+
+def _begins_as_image(path: Path) -> bool:
     try:
         if not path.is_file():  # opening a named pipe would block
             return False
         with path.open("rb") as file:
-            return ImageFile(path, file.read(132)).is_dicom
+            head = ImageFile(path, file.read(132))
+        return head.is_dicom or SIGNATURES.match(head.content) is not None
     except OSError:
         return False
-
-
-def find_class_folders(
-    root: Path, classes: Sequence[str] | None, added: Sequence[tuple[str, Path]]
-) -> tuple[tuple[str, ...], list[tuple[str, Path]]]:
-    """The names of the classes, and pairs of a class and one of its folders; see `load_dataset`."""
-    here = [path for path in root.iterdir() if path.is_dir() and not _is_ignored(path)]
-    folders = [(folder.name, folder) for folder in sorted(here)]
-    names = tuple(classes or (name for name, _ in folders))
-    known = ", ".join(names)
-    for name, folder in folders:
-        if not name.isprintable():
-            raise InputError(f"{folder}: cannot be a class's name; rename the folder")
-        if name not in names:
-            raise InputError(f"{folder}: is no class of the model; its classes are {known}")
-    if classes is not None and not folders:
-        raise InputError(f"{root}: holds no class folder; the model's classes are {known}")
-    if classes is None and len(folders) < 2:
-        raise InputError(
-            f"{root}: needs two or more class folders, has {len(folders)}; "
-            "build_covid_dataset.py and sample_kaggle_dataset.py make them"
-        )
-    for name, _ in added:
-        if name not in names:
-            raise InputError(f"{root}: no class {name} to add to; there are {known}")
-    return names, [*folders, *added]
-
-
-def list_class_images(folder: Path, manifest: Mapping[str, ManifestRow]) -> list[Path]:
-    """Sorted images of a class folder, which must include all that its manifest lists."""
-    paths = list_images(folder)
-    if not paths:
-        raise InputError(f"{folder}: holds no images; fill it or remove it")
-    masks = [mask_of(folder / name) for name, row in manifest.items() if row.mask_sha256]
-    missing = [folder / name for name in sorted(set(manifest) - {path.name for path in paths})]
-    missing += [mask for mask in masks if not mask.is_file()]
-    if missing:
-        message = "is listed in manifest.csv but missing; run the builder again"
-        raise InputError(f"{missing[0]}: {message}")
-    unlisted = [path.name for path in paths if path.name not in manifest]
-    if manifest and unlisted:
-        message = "%s: %d images have no row in its manifest.csv, %s for one"
-        logger.info(message, folder, len(unlisted), unlisted[0])
-    return paths

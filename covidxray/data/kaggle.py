@@ -20,7 +20,7 @@ import numpy as np
 
 from covidxray.data.class_folder import Selection
 from covidxray.data.duplicates import near_duplicates, perceptual_hash
-from covidxray.data.folders import EXTENSIONS, PNEUMONIA
+from covidxray.data.folders import PNEUMONIA, list_images
 from covidxray.data.images import read_image
 from covidxray.data.manifest import ManifestRow
 from covidxray.errors import InputError
@@ -65,9 +65,8 @@ def list_normal(root: Path, splits: Sequence[str]) -> tuple[list[Path], list[Pat
         folder = root / split / "NORMAL"
         if not folder.is_dir():
             raise InputError(f"{folder}: no such folder; choose another --split")
-        for path in sorted(folder.iterdir()):
-            if path.suffix.lower() in EXTENSIONS and not path.name.startswith("."):
-                (pneumonia if PNEUMONIA.match(path.name) else normal).append(path)
+        for path in list_images(folder):
+            (pneumonia if PNEUMONIA.match(path.name) else normal).append(path)
     return normal, pneumonia
 
 

@@ -11,7 +11,7 @@ def patient_digest(patient: str, salt: bytes) -> str:
 
     BLAKE2b keyed with `salt` (1 to 64 bytes), 16 bytes in hexadecimal. It does not protect the key
     from somebody who has the salt and tries all numbers of a hospital. `patient` is the source and
-    the patient id of a manifest, or the issuer and the id in a DICOM header, joined by NUL.
+    the patient id of a manifest joined by NUL, or the id in a DICOM header.
     """
     key = patient.encode(errors="surrogateescape")
     return hashlib.blake2b(key, key=salt, digest_size=16).hexdigest()

@@ -64,6 +64,17 @@ class Features:
         image = np.arange(len(next(iter(self.regions.values())))) % n
         return {name: LabelledFeatures(rows, image, labels) for name, rows in self.regions.items()}
 
+    def select(self, images: Sequence[int] | np.ndarray) -> "Features":
+        """The features of images by index, with those of their augmentations."""
+        n = len(self.image_statistics)
+
+        def rows(table: np.ndarray) -> np.ndarray:
+            return table.reshape(-1, n, FEATURES)[:, images].reshape(-1, FEATURES)
+
+        regions = {name: rows(table) for name, table in self.regions.items()}
+        statistics = [self.image_statistics[i] for i in images]
+        return Features(regions, self.lungs[images], statistics)
+
     @property
     def hashes(self) -> np.ndarray:
         """Perceptual hashes, uint64 (N, 4)."""

@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from covidxray.data.dataset import Dataset, inspect_files
+from covidxray.data.dataset import Dataset
+from covidxray.data.inspection import inspect_files
 from covidxray.errors import InputError
 from covidxray.files import is_remote
 

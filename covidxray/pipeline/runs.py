@@ -93,7 +93,8 @@ class CrossValidationResult:
     """Repeated cross-validation by patient, with a head on each region of the images.
 
     Attributes:
-        is_positive: (N,) bool, the truth.
+        labels: (N,) int64, of the images that took part.
+        is_positive: (N,) bool, whether they are of the positive class.
         region_scores: region -> (R, N) float64, score of the positive class.
         probabilities: (R, N) float64, recalibrated, of the positive class from the model's region.
         threshold: the given one, or the one that keeps the given sensitivity; None for neither.
@@ -102,6 +103,7 @@ class CrossValidationResult:
 
     folds: int
     repeats: int
+    labels: np.ndarray
     is_positive: np.ndarray
     region_scores: dict[str, np.ndarray]
     probabilities: np.ndarray

@@ -117,7 +117,13 @@ def prepare_inputs(
         logger.info(
             "%d images are copies across patients: each is kept on one side of a split", copies
         )
-    splits.check_patients(data.labels, data.groups, data.classes, config.patients_needed)
+    if leaks := data.find_leaks():
+        message = "%d images are not trained on: their patients or copies are in test; %s for one"
+        logger.info(message, len(leaks), data.names(leaks)[0])
+        kept = [i for i in range(len(data)) if i not in leaks]
+        loaded, data, features = loaded.without(leaks), data.without(leaks), features.select(kept)
+    part = data.development
+    splits.check_patients(part.labels, part.groups, part.classes, config.patients_needed)
     return TrainingInputs(config, loaded, data, copies, features, network, streams, salt)
 
 
@@ -150,11 +156,14 @@ def run_cross_validation(
 ) -> CrossValidationResult | None:
     """Cross-validate heads on every region, by patient; None with `--repeats 0`.
 
+    The images of the data set's own `test` take no part in it.
     The probabilities of a fold are recalibrated by the scores of the other folds.
     """
     if not config.repeats:
         return None
     logger.info("cross-validating: %d folds, %d times...", config.folds, config.repeats)
+    features = features.select(np.flatnonzero(~data.held_out))
+    data = data.development
     split_rng, head_rng = rng.spawn(2)
     labels, groups = data.labels, data.groups
     folds = list(splits.repeated_folds(labels, groups, config.folds, config.repeats, split_rng))
@@ -177,6 +186,7 @@ def run_cross_validation(
     return CrossValidationResult(
         folds=config.folds,
         repeats=config.repeats,
+        labels=labels,
         is_positive=is_positive,
         region_scores=region_scores,
         probabilities=labelled.y_score,
@@ -193,12 +203,15 @@ def run_holdout(
     threshold: float | None,
     rng: np.random.Generator,
 ) -> HoldoutResult:
-    """Hold out a part of each class, by patient, and train a head on the rest.
+    """Hold out the data set's own `test`, or else a part of each class, by patient, and train a
+    head on the rest.
 
     Nothing of a held-out image enters the head, its standardisation or its recalibration.
     """
     split_rng, head_rng, inner_rng = rng.spawn(3)
-    train, test = splits.holdout(data.labels, data.groups, config.test_size, split_rng)
+    train, test = np.flatnonzero(~data.held_out), np.flatnonzero(data.held_out)
+    if not len(test):
+        train, test = splits.holdout(data.labels, data.groups, config.test_size, split_rng)
     own = features.labelled(data.labels)[config.region]
     options = head_options(config)
     head, history = heads.fit_with_history(own, train, test, options, head_rng)

@@ -75,7 +75,10 @@ def training_content(
     if cross_validation:
         truth, scores = cross_validation.is_positive, cross_validation.scores
         method = text.describe_cross_validation(cross_validation)
-        own, weights = cross_validation.region_scores[run.config.region], class_weights(data.labels)
+        own, weights = (
+            cross_validation.region_scores[run.config.region],
+            class_weights(cross_validation.labels),
+        )
         one = NamedScores(method, truth, own, cross_validation.probabilities, weights)
         scored.insert(0, one)
         region_scores = scores_by_region(truth, cross_validation.region_scores)

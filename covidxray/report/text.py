@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from covidxray.audit.audit import STRONG, AuditResult
+from covidxray.data.dataset import Dataset
 from covidxray.evaluation.intervals import Estimate
 from covidxray.evaluation.metrics import ClassificationScores
 from covidxray.evaluation.regions import REGION_NAMES, RegionComparison
@@ -41,10 +42,11 @@ PROBABILITY = (
 )
 
 
-def format_holdout(holdout: HoldoutResult, classes: Sequence[str]) -> str:
+def format_holdout(holdout: HoldoutResult, data: Dataset) -> str:
     """The scores of the held-out images, under their heading."""
-    block = format_classification(holdout.scores, classes)
-    return f"\nheld-out {len(holdout.test)} images, the tutorial's measure:\n\n{block}"
+    block = format_classification(holdout.scores, data.classes)
+    whose = " of the folder test" if data.held_out.any() else ", the tutorial's measure"
+    return f"\nheld-out {len(holdout.test)} images{whose}:\n\n{block}"
 
 
 def format_classification(result: ClassificationScores, classes: Sequence[str]) -> str:
