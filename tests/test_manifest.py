@@ -4,11 +4,11 @@ import pytest
 
 from covidxray.data.class_folder import check_replaceable, fill_folder
 from covidxray.data.dataset import load_dataset
+from covidxray.data.folders import mask_of
 from covidxray.data.manifest import (
     EXCLUDED,
     NAME,
     ManifestRow,
-    mask_of,
     read_exclusions,
     read_manifest,
 )

@@ -9,15 +9,18 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import PureWindowsPath
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from covidxray.audit.baselines import PERMUTATIONS, REPEATS, Baseline, fit_baselines, folds_for
-from covidxray.data.dataset import Dataset
 from covidxray.data.duplicates import merge_groups_with_copies, near_duplicates
 from covidxray.data.folders import PNEUMONIA
 from covidxray.data.image_statistics import ImageStatistics, feature_tables
 from covidxray.evaluation import splits
+
+if TYPE_CHECKING:
+    from covidxray.data.dataset import Dataset
 
 LEVEL = 0.01  # of corrected p-values; at 0.05 every twentieth clean data set would raise an alarm
 CAP = 500  # images of each class that the baselines are fitted on, to bound the time
@@ -87,7 +90,7 @@ class AuditResult:
 
 
 def run_audit(
-    data: Dataset,
+    data: "Dataset",
     image_statistics: Sequence[ImageStatistics],
     positive: int,
     rng: np.random.Generator,
@@ -140,7 +143,7 @@ def _rank(baseline: Baseline) -> tuple[bool, bool, bool, float]:
     return baseline.p_value > LEVEL, not strong, unseen, -round(baseline.auc.value, 2)
 
 
-def check_dataset(data: Dataset, hashes: np.ndarray, positive: int) -> DatasetChecks:
+def check_dataset(data: "Dataset", hashes: np.ndarray, positive: int) -> DatasetChecks:
     """Check a data set; `hashes` are the perceptual hashes of its images, (N, 4) uint64."""
     labels, groups = data.labels, data.groups
     digests = np.array([row.sha256 for row in data.rows])
@@ -170,7 +173,7 @@ def check_dataset(data: Dataset, hashes: np.ndarray, positive: int) -> DatasetCh
     )
 
 
-def _find_pneumonia(data: Dataset) -> tuple[str, ...]:
+def _find_pneumonia(data: "Dataset") -> tuple[str, ...]:
     """Images of normal classes whose file name, or name at the source, says pneumonia."""
     normal = [bool(NORMAL.search(re.sub(r"[_-]", " ", name))) for name in data.classes]
     named = [

@@ -12,14 +12,13 @@ from dataclasses import astuple, replace
 from pathlib import Path
 from typing import NamedTuple
 
+from covidxray.data.folders import MASKS, mask_of
 from covidxray.data.manifest import (
     EXCLUDED,
     EXCLUDED_FIELDS,
     FIELDS,
-    MASKS,
     NAME,
     ManifestRow,
-    mask_of,
     read_exclusions,
     read_manifest,
 )

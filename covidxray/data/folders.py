@@ -84,6 +84,11 @@ def is_masks(folder: Path) -> bool:
     return folder.name.lower() == MASKS
 
 
+def mask_of(image: Path) -> Path:
+    """Where a builder puts the lung mask of an image, whether or not there is one."""
+    return image.parent / MASKS / f"{image.name}.png"
+
+
 def _begins_as_image(path: Path) -> bool:
     try:
         if not path.is_file():  # opening a named pipe would block

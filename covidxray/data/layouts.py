@@ -13,10 +13,13 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from covidxray.data.folders import Listing, is_masks, list_folder, list_tree
-from covidxray.data.manifest import ManifestRow, mask_of
+from covidxray.data.folders import Listing, is_masks, list_folder, list_tree, mask_of
 from covidxray.errors import InputError
+
+if TYPE_CHECKING:
+    from covidxray.data.manifest import ManifestRow
 
 TRAIN, TEST = "train", "test"
 SPLITS = (TRAIN, "val", "valid", "validation", TEST)
@@ -56,7 +59,7 @@ class ClassImages:
         """The name of an image in its manifest: its path in `base`, with slashes."""
         return "/".join(path.parts[len(self.base.parts) :])
 
-    def mask_of(self, path: Path, listed: ManifestRow | None) -> Path | None:
+    def mask_of(self, path: Path, listed: "ManifestRow | None") -> Path | None:
         """The lung mask of an image, from its manifest row or by its name; None without one."""
         if listed:
             return mask_of(path) if listed.mask_sha256 else None
@@ -123,7 +126,7 @@ def _check_names(
             raise InputError(f"{root}: no class {name} to add to; there are {known}")
 
 
-def list_class(folder: Path, manifest: Mapping[str, ManifestRow]) -> ClassImages:
+def list_class(folder: Path, manifest: Mapping[str, "ManifestRow"]) -> ClassImages:
     """The images of a class folder, which must include all that its manifest lists.
 
     Raises:
@@ -165,7 +168,7 @@ def _is_numbered(folder: Path) -> bool:
     return NUMBERED.search(folder.name) is not None and all(map(_is_numbered, inner))
 
 
-def _check_manifest(listed: ClassImages, manifest: Mapping[str, ManifestRow]) -> None:
+def _check_manifest(listed: ClassImages, manifest: Mapping[str, "ManifestRow"]) -> None:
     names = {listed.name_of(path) for path in listed.paths}
     missing = [listed.base / name for name in sorted(set(manifest) - names)]
     masks = [mask_of(listed.base / name) for name, row in manifest.items() if row.mask_sha256]

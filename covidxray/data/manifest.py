@@ -16,7 +16,6 @@ from covidxray.errors import InputError
 NAME = "manifest.csv"
 EXCLUDED = "excluded.csv"
 EXCLUDED_FIELDS = ("filename", "reason")
-MASKS = "masks"
 
 
 @dataclass(frozen=True)
@@ -42,11 +41,6 @@ class ManifestRow:
 
 
 FIELDS = tuple(field.name for field in fields(ManifestRow))
-
-
-def mask_of(image: Path) -> Path:
-    """The path of an image's lung mask, whether or not it exists."""
-    return image.parent / MASKS / f"{image.name}.png"
 
 
 def read_manifest(folder: Path) -> dict[str, ManifestRow]:

@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from covidxray.audit.audit import AuditResult
-from covidxray.data.dataset import Dataset
 from covidxray.evaluation.external_scores import ExternalScores
 from covidxray.evaluation.intervals import Estimate
 from covidxray.evaluation.metrics import predictive_values
@@ -15,6 +14,7 @@ from covidxray.evaluation.regions import RegionComparison
 from covidxray.pipeline.runs import Gallery
 
 if TYPE_CHECKING:
+    from covidxray.data.dataset import Dataset
     from covidxray.model.model_file import ModelMetadata
 
 
@@ -41,7 +41,7 @@ class ExternalRun:
 
     model: Path
     metadata: "ModelMetadata"
-    data: Dataset
+    data: "Dataset"
     copies: int
     positive: int
     probabilities: np.ndarray

@@ -7,12 +7,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from covidxray.audit.audit import AuditResult
-from covidxray.data.dataset import Dataset
 from covidxray.evaluation import metrics
 from covidxray.evaluation.intervals import Estimate, Quartiles
 from covidxray.evaluation.regions import RegionComparison
 
 if TYPE_CHECKING:
+    from covidxray.data.dataset import Dataset
     from covidxray.model.heads import Heads
 
 
@@ -169,7 +169,7 @@ class TrainingRun:
     """
 
     config: TrainConfig
-    data: Dataset
+    data: "Dataset"
     copies: int
     positive: int
     holdout: HoldoutResult

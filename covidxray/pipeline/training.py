@@ -23,11 +23,7 @@ from covidxray.model.head_network import HeadOptions
 from covidxray.model.labelled_features import LabelledFeatures
 from covidxray.model.network import Network
 from covidxray.model.vgg16 import RECIPES
-from covidxray.pipeline.runs import (
-    CrossValidationResult,
-    HoldoutResult,
-    TrainConfig,
-)
+from covidxray.pipeline.runs import CrossValidationResult, HoldoutResult, TrainConfig
 
 logger = logging.getLogger(__name__)
 
