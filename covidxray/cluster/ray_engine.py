@@ -16,7 +16,6 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from tqdm import tqdm
 
-from covidxray.data.dataset import Dataset
 from covidxray.data.image_file import ImageFile
 from covidxray.data.inspection import inspect_file
 from covidxray.data.manifest import ManifestRow
@@ -24,6 +23,7 @@ from covidxray.data.prefetch import attempt, batched, ordered_map
 from covidxray.errors import InputError
 
 if TYPE_CHECKING:
+    from covidxray.data.dataset import Dataset
     from covidxray.model.features import Features
     from covidxray.model.network import Network
     from covidxray.model.predictor import Prediction, Predictor
@@ -74,7 +74,7 @@ class RayEngine:
         return self._map(_prepare_inspection, (salt,), list(zip(paths, listed, strict=True)))
 
     def extract(
-        self, network: "Network", data: Dataset, angles: np.ndarray, cached: object = None
+        self, network: "Network", data: "Dataset", angles: np.ndarray, cached: object = None
     ) -> "Features":
         """`features.extract`, but the folder of features takes the place of `cached`."""
         from covidxray.cluster.feature_files import FeatureFiles

@@ -10,12 +10,12 @@ import zipfile
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import keras
 import numpy as np
 
 from covidxray.data import SIZE
-from covidxray.data.dataset import Dataset
 from covidxray.data.duplicates import near_duplicates
 from covidxray.errors import InputError
 from covidxray.model.arrays import read_arrays
@@ -23,6 +23,9 @@ from covidxray.model.heads import Heads
 from covidxray.model.lungs import REGIONS, Segmenter
 from covidxray.model.outliers import OutlierDetector
 from covidxray.model.vgg16 import RECIPES
+
+if TYPE_CHECKING:
+    from covidxray.data.dataset import Dataset
 
 MEMBER = "covidxray.json"
 ARRAYS = "covidxray.npz"
@@ -47,7 +50,7 @@ class ModelMetadata:
     card: dict[str, str] = field(default_factory=dict)  # more, as text; "data set" is always there
     format: int = FORMAT
 
-    def trained_images(self, data: Dataset, hashes: np.ndarray) -> np.ndarray:
+    def trained_images(self, data: "Dataset", hashes: np.ndarray) -> np.ndarray:
         """Which images of a data set are training images or copies of one: bool (N,).
 
         Args:
@@ -59,7 +62,7 @@ class ModelMetadata:
         same[near_duplicates(known, hashes)[:, 1]] = True
         return same
 
-    def trained_patients(self, data: Dataset) -> np.ndarray:
+    def trained_patients(self, data: "Dataset") -> np.ndarray:
         """Which images of a data set are of a training patient: bool (N,).
 
         The data set must have been loaded with the salt of this model.
