@@ -85,6 +85,7 @@ def train(inputs: "TrainingInputs") -> "TrainingRun":
         cross_validation=cross_validation,
         threshold=threshold,
         audit=audit,
+        versus_shortcut=training.compare_with_best(cross_validation, data, config.region, audit),
         lung_dice=lung_dice,
         weights=(network.weights.name, network.weights.sha256),
         precision=network.precision,

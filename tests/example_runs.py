@@ -126,7 +126,7 @@ def example_audit(data):
     audit = run_audit(data, statistics, 0, np.random.default_rng(0))
     is_positive = data.labels == 0
     aucs = (intervals.auc(is_positive, scores, data.groups) for scores in example_scores(data)[:2])
-    baselines = map(Baseline, ("frame", "file"), aucs, (0.0002, 0.32))
+    baselines = map(Baseline, ("frame", "file"), aucs, (0.0002, 0.32), (0.8, 0.8), (None, None))
     return dataclasses.replace(audit, baselines=tuple(baselines))
 
 
@@ -184,6 +184,7 @@ def training_run(data):
         ),
         threshold=0.25,
         audit=example_audit(data),
+        versus_shortcut=intervals.Estimate(-0.04, -0.1, -0.01),
         lung_dice=intervals.Quartiles(0.9, 0.85, 0.95, 16),
         weights=("torchvision", "ec7d"),
         precision="bfloat16",
@@ -231,5 +232,6 @@ def external_run(data):
         ),
         regions=compare_regions(is_positive, region_scores, data.groups, np.arange(16) > 0),
         audit=example_audit(data),
+        versus_shortcut=None,
         prevalence=None,
     )

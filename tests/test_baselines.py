@@ -201,4 +201,5 @@ def test_an_image_that_cannot_be_read_changes_nothing_that_an_audit_says_of_the_
     expected = audited(load_dataset(tmp_path / "set", b"salt"))
     assert expected.images == 17
     for baseline, told in zip(expected.baselines, found["with"]["baselines"], strict=True):
-        assert told == asdict(baseline)
+        expected = {"name": baseline.name, "auc": asdict(baseline.auc)}
+        assert told == {**expected, "p_value": baseline.p_value}

@@ -76,7 +76,6 @@ def test_what_is_printed_fits_80_columns_and_has_every_part(on_training_folder):
         "classified as the most probable class:",
         "confusion matrix",
         "auc: ",
-        "sensitivity at specificity 0.90: ",
         "brier score: ",
         "subgroup",
         "best shortcut auc: ",

@@ -13,7 +13,7 @@ from sklearn.linear_model import LogisticRegression
 from covidxray.data.images import read_image, save_png
 from covidxray.demo.phantom import draw_class
 from covidxray.errors import InputError
-from covidxray.evaluation.metrics import score_repeats
+from covidxray.evaluation.metrics import LabelledProbabilities, score_repeats
 from covidxray.evaluation.splits import repeated_folds
 from covidxray.model.features import draw_angles, extract, rotate
 from covidxray.model.head_solver import SolverTraining
@@ -453,7 +453,10 @@ def test_bfloat16_changes_one_class_in_a_hundred_at_most_and_hardly_the_auc(weig
         data = {"whole": LabelledFeatures.of(features, labels)}
         found, fold = cross_validate(data, folds, options, rng)
         probabilities = found["whole"]
-        scores = score_repeats(labels, probabilities, fold, groups, 0)
+        labelled = LabelledProbabilities(
+            labels, probabilities, groups, 0, None, ("covid", "normal")
+        )
+        scores = score_repeats(labelled, probabilities, fold)
         called.append(probabilities.argmax(axis=2))
         areas.append(scores.auc.value)
     assert (called[0] == called[1]).mean(axis=1).min() >= 0.99

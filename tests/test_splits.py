@@ -254,3 +254,17 @@ def test_no_copy_lies_on_the_other_side_of_any_holdout_or_fold_of_any_seed():
         for train, test in parts:
             assert not set(pictures[train]) & set(pictures[test])
             assert not set(patients[train]) & set(patients[test])
+
+
+def test_every_image_has_the_same_chance_to_be_held_out():
+    """A class of patients with one, two and four images, and a class of single ones."""
+    sizes = [1] * 12 + [2] * 6 + [4] * 4 + [1] * 20
+    groups = np.repeat(np.arange(len(sizes)), sizes)
+    labels = (groups >= 22).astype(int)
+    held_out = np.zeros(len(groups))
+    rng = np.random.default_rng(0)
+    for _ in range(2_000):
+        held_out[holdout(labels, groups, 0.25, rng)[1]] += 1 / 2_000
+    for size in (1, 2, 4):
+        chosen = np.array(sizes)[groups] == size
+        assert held_out[chosen].mean() == pytest.approx(0.25, abs=0.02)

@@ -21,51 +21,60 @@ from covidxray.model.predictor import Prediction
 from covidxray.pipeline.gallery import GalleryCollector
 from covidxray.report import results
 from covidxray.report.external import json_results
-from covidxray.report.text import BASELINES, compare_with_shortcut, format_shortcut
+from covidxray.report.text import BASELINES, audit_verdict, compare_with_shortcut, format_shortcut
 
 LOW, MIDDLE, HIGH = Estimate(0.55, 0.4, 0.7), Estimate(0.80, 0.7, 0.9), Estimate(0.95, 0.9, 1.0)
-HEAD = "The shortcut does as well"
 
 
 def shortcut(auc, alarm, name="thumbnail"):
     """An audit with one baseline, as far as these texts read it."""
-    best = Baseline(name, auc, 0.003 if alarm else 0.5)
-    return SimpleNamespace(best=best, baselines=(best,), alarm=alarm, level=0.01, patients=40)
+    best = Baseline(name, auc, 0.003 if alarm else 0.5, 0.8, None)
+    found = {"best": best, "baselines": (best,), "alarm": alarm, "level": 0.01}
+    return SimpleNamespace(**found, patients=40, power=0.55)
 
 
 @pytest.mark.parametrize(
-    ("model", "found", "warned"),
+    ("difference", "said"),
     [
-        (MIDDLE, shortcut(HIGH, True), True),
-        (HIGH, shortcut(MIDDLE, True), False),
-        (MIDDLE, shortcut(MIDDLE, True), True),
-        (MIDDLE, shortcut(LOW, False), False),
-        (LOW, shortcut(LOW, False), False),  # no alarm: both are near chance
+        (Estimate(0.15, 0.05, 0.25), "The model is better by 0.15 (0.05 to 0.25)."),
+        (Estimate(-0.1, -0.2, -0.02), "The shortcut does better: the model may not have used"),
+        (Estimate(0.0, -0.03, 0.04), "The shortcut is as good within 0.05: the model may not"),
+        (Estimate(0.0, -0.06, 0.04), "These 40 patients cannot tell which is better (the"),
+        (Estimate(0.1, -0.02, 0.3), "the difference lies from -0.02 to 0.30)."),
     ],
 )
-def test_the_comparison_warns_where_the_shortcut_does_as_well_as_the_model(model, found, warned):
-    sentence = compare_with_shortcut("cross-validated ", model, found)
-    assert (HEAD in sentence) is warned
-    assert f"The model's cross-validated AUC is {model.value:.2f} (" in sentence
+def test_the_comparison_says_only_what_the_interval_of_the_difference_shows(difference, said):
+    found = shortcut(MIDDLE, True)
+    sentence = compare_with_shortcut("cross-validated ", HIGH, found, difference)
+    assert said in sentence
+    assert f"The model's cross-validated AUC is {HIGH.value:.2f} (" in sentence
     assert f"{found.best.auc.value:.2f} (" in sentence
 
 
 def test_without_an_auc_of_the_model_the_sentence_is_about_the_shortcut():
-    sentence = compare_with_shortcut("", None, shortcut(HIGH, True))
+    sentence = compare_with_shortcut("", None, shortcut(HIGH, True), None)
     assert sentence.startswith("Of the shortcuts, ")
     assert "0.95 (0.90 to 1.00)" in sentence
+
+
+def test_an_audit_without_an_alarm_tells_how_often_it_misses_a_strong_shortcut():
+    verdict = audit_verdict(shortcut(LOW, False))
+    assert "none of these 1 baselines is shown to be better than chance" in verdict
+    assert "one that reaches an AUC of 0.80 on average is missed in about 45 % of such" in verdict
 
 
 @pytest.mark.parametrize("name", BASELINES)
 def test_the_comparison_says_alone_at_most_once(name):
     for model in (None, HIGH):
-        words = compare_with_shortcut("", model, shortcut(LOW, False, name)).split("reaches")[0]
+        words = compare_with_shortcut(
+            "", model, shortcut(LOW, False, name), model and MIDDLE
+        ).split("reaches")[0]
         assert words.count("alone") <= 1
 
 
 def test_the_lines_about_the_shortcut_fit_80_columns():
     found = shortcut(HIGH, True)
-    sentence = compare_with_shortcut("cross-validated ", LOW, found)
+    sentence = compare_with_shortcut("cross-validated ", LOW, found, Estimate(-0.4, -0.5, -0.2))
     text = format_shortcut(found, sentence, None)
     assert max(map(len, text.splitlines())) <= 80
     assert text.startswith(f"best shortcut auc: {HIGH}  thumbnail")
@@ -104,7 +113,15 @@ def test_metrics_json_has_all_that_a_training_run_found(run, tmp_path):
     found = as_json(tmp_path / "m.json", results.training_results(run))
     assert list(found) == [
         *("dataset", "options", "weights", "precision", "versions", "split", "threshold"),
-        *("predictive_values", "held_out", "cross_validation", "shortcuts", "sentence", "dice"),
+        *(
+            "predictive_values",
+            "held_out",
+            "cross_validation",
+            "shortcuts",
+            "sentence",
+            "versus_shortcut",
+            "dice",
+        ),
     ]
     assert found["weights"] == {"name": "torchvision", "sha256": "ec7d"}
     assert (found["precision"], found["threshold"]) == ("bfloat16", 0.25)
@@ -141,8 +158,8 @@ def test_the_data_set_in_json_counts_images_patients_and_copies(run, tmp_path):
 def test_the_audit_in_json_has_its_numbers_and_its_words(run, tmp_path):
     found = as_json(tmp_path / "m.json", results.training_results(run))["shortcuts"]
     assert list(found) == [
-        *("positive", "images", "folds", "repeats", "permutations", "level", "alarm", "verdict"),
-        *("advice", "baselines", "findings", "regions"),
+        *("positive", "images", "folds", "repeats", "permutations", "level", "alarm", "power"),
+        *("verdict", "advice", "baselines", "findings", "regions"),
     ]
     assert (found["positive"], found["images"]) == ("covid", 16)
     assert [baseline["name"] for baseline in found["baselines"]] == ["frame", "file"]
@@ -164,7 +181,8 @@ def test_the_json_of_an_evaluation_has_all_that_it_found(external, tmp_path):
     assert list(found) == [
         *("dataset", "model", "trained_on", "unlike_the_training_images", "heat_in_centre"),
         *("heat_in_lungs", "pairs_of_lungs", "regions", "evaluation", "auc", "false_positive_rate"),
-        *("calibration", "fixed", "subgroups", "predictive_values", "shortcuts", "versions"),
+        *("calibration", "fixed", "subgroups", "predictive_values", "versus_shortcut"),
+        *("shortcuts", "versions"),
     ]
     assert found["model"] == {
         "file": "covid19.keras",

@@ -51,13 +51,32 @@ def test_where_the_outside_predicts_better_the_lungs_are_not_needed():
 
 
 def test_where_the_outside_predicts_as_well_the_lungs_are_not_needed():
-    sentence = describe_regions(compared(lungs=3, outside=3))
-    assert "both predict the class: the model does not need the lungs" in sentence
+    regions = replace(compared(3, 3), difference=intervals.Estimate(0.0, -0.04, 0.03))
+    sentence = describe_regions(regions)
+    assert "which is as good within 0.05: the model does not need the lungs" in sentence
+
+
+def test_where_few_patients_cannot_tell_the_sentence_says_so():
+    sentence = describe_regions(compared(lungs=3, outside=3, n=40))
+    assert "both predict the class, and these 40 patients cannot tell which is better" in sentence
+    assert "as good" not in sentence
+
+
+def test_one_region_that_is_shown_and_one_that_is_not_are_no_difference_yet():
+    regions = replace(
+        compared(1, 1),
+        p_values={"whole": 0.001, "lungs": 0.004, "outside": 0.02},
+        difference=intervals.Estimate(0.05, -0.03, 0.14),
+    )
+    sentence = describe_regions(regions)
+    assert (
+        "only the lungs can be shown to be better than chance, but these 120 patients" in sentence
+    )
 
 
 def test_without_any_signal_the_sentence_concludes_nothing():
     sentence = describe_regions(compared(0, 0, n=40))
-    assert "neither is shown to be better than chance" in sentence
+    assert "none is shown to be better than chance" in sentence
 
 
 def test_the_lines_fit_80_columns_and_count_the_lungs_found():

@@ -6,7 +6,7 @@ so it is corrected for their number (Westfall & Young, Resampling-Based Multiple
 """
 
 from collections import deque
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import product
 
 import numpy as np
@@ -24,11 +24,19 @@ BATCH = 512  # fits that run at a time, to bound the memory
 
 @dataclass(frozen=True)
 class Baseline:
-    """How well one kind of image statistics predicts the label; `p_value` is corrected."""
+    """How well one kind of image statistics predicts the label.
+
+    Attributes:
+        p_value: corrected for the number of baselines.
+        critical: AUC that the best of all baselines reaches by chance in one of a hundred cases.
+        scores: out-of-fold scores (REPEATS, N) float32.
+    """
 
     name: str
     auc: Estimate
     p_value: float
+    critical: float
+    scores: np.ndarray = field(compare=False)
 
 
 def folds_for(y_true: np.ndarray, groups: np.ndarray) -> int:
@@ -74,9 +82,28 @@ def fit_baselines(
             name,
             _estimate_auc(y_true, score[:REPEATS], groups, rng),
             float(1 + (best_by_chance >= area[0]).sum()) / (1 + permutations),
+            float(np.quantile(best_by_chance, 0.99)),
+            score[:REPEATS],
         )
         for name, score, area in zip(features, scores, areas, strict=True)
     ]
+
+
+def permutation_p_values(
+    y_true: np.ndarray, scores: dict[str, np.ndarray], groups: np.ndarray, rng: np.random.Generator
+) -> dict[str, float]:
+    """p-values, corrected for their number, of the areas of given scores (N,) of a fixed model."""
+    groups = np.unique(groups, return_inverse=True)[1]
+    exchanged = [exchange_patients(groups, rng) for _ in range(PERMUTATIONS)]
+    labels = y_true[np.array([np.arange(len(groups)), *exchanged])]
+    areas = {
+        name: _areas(labels, np.broadcast_to(score, labels.shape)) for name, score in scores.items()
+    }
+    best = np.max(list(areas.values()), axis=0)[1:]
+    return {
+        name: float(1 + (best >= area[0]).sum()) / (1 + PERMUTATIONS)
+        for name, area in areas.items()
+    }
 
 
 def exchange_patients(groups: np.ndarray, rng: np.random.Generator) -> np.ndarray:
@@ -172,4 +199,4 @@ def _estimate_auc(
         return float(p @ ordered @ q / (p.sum() * q.sum()))
 
     resampled = intervals.bootstrap(area, y_true, groups, rng, stratified=True, resamples=RESAMPLES)
-    return intervals.auc(y_true, scores, groups).widened(resampled.low, resampled.high)
+    return intervals.auc(y_true, scores, groups, True).widened(resampled.low, resampled.high)

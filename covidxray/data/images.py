@@ -42,13 +42,13 @@ def decode(file: ImageFile, size: int = SIZE) -> tuple[np.ndarray, Facts]:
 
         pixels, facts = dicom.decode(file)
     else:
-        pixels, facts = _decode_with_pillow(file)
+        pixels, facts = _decode_with_pillow(file, size)
     interpolation = cv2.INTER_AREA if min(pixels.shape[:2]) >= size else cv2.INTER_LINEAR
     small = cv2.resize(pixels, (size, size), interpolation=interpolation)
     return cv2.cvtColor(small, cv2.COLOR_GRAY2RGB) if small.ndim == 2 else small, facts
 
 
-def _decode_with_pillow(file: ImageFile) -> tuple[np.ndarray, Facts]:
+def _decode_with_pillow(file: ImageFile, size: int) -> tuple[np.ndarray, Facts]:
     try:
         with (
             image_file.strict_warnings,
@@ -59,6 +59,9 @@ def _decode_with_pillow(file: ImageFile) -> tuple[np.ndarray, Facts]:
                 Image.open(io.BytesIO(file.content), formats=("PNG",)).verify()
             elif image.format in ("JPEG", "MPO"):
                 image_file.check_scans(file.content)
+                # A JPEG is decoded at 1/2, 1/4 or 1/8 of its size, but at twice `size` or more:
+                # the last step of scaling by less would change pixels four times as much.
+                image.draft(None, (2 * size, 2 * size))
             image.load()
             deep = _is_deep_colour(image, file.content)
             loaded = _read_deep_colour(image, file.content) if deep else image

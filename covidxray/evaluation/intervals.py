@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
-from scipy.special import betaincinv, expit, logit, ndtri
+from scipy.special import betaincinv, expit, logit, ndtr, ndtri, stdtrit
 
 Z = float(ndtri(0.975))
 RESAMPLES = 1000
@@ -24,6 +24,14 @@ class Estimate:
     high: float
     count: int | None = None
     total: int | None = None
+
+    @property
+    def p_value(self) -> float:
+        """Of the hypothesis that this AUC is 0.5 or less, from the lower end of its interval."""
+        if self.value <= 0.5:
+            return 1.0
+        value, low = (float(logit(np.clip(x, 1e-4, 1 - 1e-4))) for x in (self.value, self.low))
+        return float(ndtr(-Z * value / max(value - low, 1e-9)))
 
     @property
     def short(self) -> str:
@@ -85,20 +93,40 @@ def clustered_share(hits: np.ndarray, groups: np.ndarray) -> Estimate:
     """Mean of `hits`, (N,) from 0 to 1, with a 95 % interval for images clustered by patient.
 
     The interval is Clopper-Pearson's at the effective sample size, the number of independent images
-    with the same variance: at most N, and the number of patients where the variance is zero.
-    Korn & Graubard, Survey Methodology 24 (1998) 193-201.
+    with the same variance, reduced by the degrees of freedom of that variance (Korn & Graubard,
+    Survey Methodology 24 (1998) 193-201). It reaches at least as far as that of equal hits in all
+    patients, which says nothing of the variance between them.
     """
     n, mean = len(hits), float(hits.mean())
     patients, member = np.unique(groups, return_inverse=True)
     g = len(patients)
     sums = np.bincount(member, hits - mean)
     variance = g / max(g - 1, 1) * float(np.square(sums).sum()) / n**2
-    size = min(n, mean * (1 - mean) / variance) if variance > 1e-12 else g
-    return Estimate(mean, *clopper_pearson(mean * size, size))
+    size = g
+    if variance > 1e-12:
+        freedom = (stdtrit(max(n - 1, 1), 0.975) / stdtrit(max(g - 1, 1), 0.975)) ** 2
+        size = min(n, mean * (1 - mean) / variance * freedom)
+    low, high = clopper_pearson(mean * size, size)
+    return Estimate(mean, min(low, clopper_pearson(g, g)[0]), max(high, clopper_pearson(0, g)[1]))
 
 
-def auc(y_true: np.ndarray, y_score: np.ndarray, groups: np.ndarray) -> Estimate:
+def overlap_factor(area: float) -> float:
+    """By what the variance of a cross-validated AUC exceeds that of as many independent scores.
+
+    The training sets of the folds overlap, so that chance in the labels moves all scores together:
+    most at an AUC of 0.5, where it doubles the variance, and little near 1. The form was fitted to
+    simulations (benchmarks/coverage.py).
+    """
+    return 1 + (4 * area * (1 - area)) ** 2.5
+
+
+def auc(
+    y_true: np.ndarray, y_score: np.ndarray, groups: np.ndarray, cross_validated: bool = False
+) -> Estimate:
     """Area under the ROC curve, averaged over repeats; `y_true` must hold both values.
+
+    The area of a repeat pools the scores of its folds. Where they are `cross_validated`, the
+    variance is multiplied by `overlap_factor`.
 
     The 95 % interval is DeLong's on the logit scale (DeLong, DeLong & Clarke-Pearson, Biometrics 44
     (1988) 837-845) with the variance of clustered data (Obuchowski, Biometrics 53 (1997) 567-578).
@@ -107,27 +135,33 @@ def auc(y_true: np.ndarray, y_score: np.ndarray, groups: np.ndarray) -> Estimate
     """
     value, influence = _area(y_true, y_score, groups)
     p, q = len(np.unique(groups[y_true])), len(np.unique(groups[~y_true]))
-    estimate = Estimate(value, *_newcombe(value, p, q))
+    factor = overlap_factor(value) if cross_validated else 1.0
+    estimate = Estimate(value, *_newcombe(value, p, q, factor))
     if not 0 < value < 1:
         return estimate
-    step = Z * np.sqrt(np.square(influence).sum()) / (value * (1 - value))
+    variance = factor * _covariance(influence, influence)
+    step = Z * np.sqrt(variance) / (value * (1 - value))
     low, high = expit(logit(value) + step * np.array([-1, 1])).tolist()
     return estimate.widened(low, high)
 
 
 def auc_difference(
-    y_true: np.ndarray, y_score: np.ndarray, other: np.ndarray, groups: np.ndarray
+    y_true: np.ndarray,
+    y_score: np.ndarray,
+    other: np.ndarray,
+    groups: np.ndarray,
+    cross_validated: bool = False,
 ) -> Estimate:
-    """AUC of `y_score` minus AUC of `other` on the same images, from -1 to 1.
+    """AUC of `y_score` minus AUC of `other` on the same images, from -1 to 1; as for `auc`.
 
     The 95 % interval combines those of the two areas and the correlation of the patients'
     influences on them, so it has a width even where both areas are 1 (MOVER: Zou, Psychological
     Methods 12 (2007) 399-413).
     """
-    first, second = auc(y_true, y_score, groups), auc(y_true, other, groups)
+    first, second = (auc(y_true, s, groups, cross_validated) for s in (y_score, other))
     a, b = (_area(y_true, scores, groups)[1] for scores in (y_score, other))
-    norm = np.sqrt(np.square(a).sum() * np.square(b).sum())
-    correlation = float(a @ b / norm) if norm > 0 else 0.0
+    norm = np.sqrt(max(_covariance(a, a) * _covariance(b, b), 0.0))
+    correlation = float(np.clip(_covariance(a, b) / norm, -1, 1)) if norm > 0 else 0.0
 
     def margin(x: float, y: float) -> float:
         return float(np.sqrt(max(x * x + y * y - 2 * correlation * x * y, 0)))
@@ -139,7 +173,8 @@ def auc_difference(
 
 
 def _area(y_true: np.ndarray, y_score: np.ndarray, groups: np.ndarray) -> tuple[float, np.ndarray]:
-    """The area, and the influence of each patient on it; their squares sum to the variance."""
+    """The area, and the influence on it of each patient's positive and negative images, (2, G);
+    NaN where a patient has no such image."""
     from scipy.stats import rankdata  # slow to import, and prediction does not need it
 
     scores = np.atleast_2d(y_score)
@@ -150,17 +185,34 @@ def _area(y_true: np.ndarray, y_score: np.ndarray, groups: np.ndarray) -> tuple[
     placement = below.mean(axis=0) / np.where(y_true, (~y_true).sum(), y_true.sum())
     placement[~y_true] = 1 - placement[~y_true]
     value = float(placement[y_true].mean())
-    influence = (placement - value) / np.where(y_true, y_true.sum(), (~y_true).sum())
-    patients, member = np.unique(groups, return_inverse=True)
-    g = len(patients)
-    return value, np.sqrt(g / max(g - 1, 1)) * np.bincount(member, influence)
+    member = np.unique(groups, return_inverse=True)[1]
+    influence = np.full((2, int(member.max()) + 1), np.nan)
+    for row, side in zip(influence, (y_true, ~y_true), strict=True):
+        sums = np.bincount(member[side], (placement[side] - value) / side.sum(), len(row))
+        found = np.unique(member[side])
+        row[found] = sums[found]
+    return value, influence
 
 
-def _newcombe(value: float, p: int, q: int) -> tuple[float, float]:
-    """The smallest and the largest true area that is 1.96 of its standard errors from `value`."""
+def _covariance(a: np.ndarray, b: np.ndarray) -> float:
+    """Covariance of two areas from the influences on them (Obuchowski 1997): each class has a
+    factor for its own number of patients, and patients with both classes one for all of them."""
+    total = 0.0
+    for side in (0, 1):
+        products = (a[side] * b[side])[~np.isnan(a[side])]
+        total += len(products) / max(len(products) - 1, 1) * products.sum()
+    mixed = np.nansum(a[0] * b[1] + a[1] * b[0])
+    return float(total + a.shape[1] / max(a.shape[1] - 1, 1) * mixed)
+
+
+def _newcombe(value: float, p: int, q: int, factor: float) -> tuple[float, float]:
+    """The smallest and the largest true area that is 1.96 of its standard errors from `value`.
+
+    `factor` multiplies the variance.
+    """
     area = np.linspace(0, 1, 20001)
     n = (p + q) / 2 - 1
-    variance = area * (1 - area) / (p * q)
+    variance = factor * area * (1 - area) / (p * q)
     variance *= 1 + n * (1 - area) / (2 - area) + n * area / (1 + area)
     inside = area[np.abs(area - value) <= Z * np.sqrt(variance) + 1e-12]
     return float(inside.min()), float(inside.max())

@@ -213,7 +213,7 @@ def score_repeats(
         accuracy=clustered_share(correct.mean(axis=0), groups),
         sensitivity=clustered_share(predicted_positive[is_positive], groups[is_positive]),
         specificity=clustered_share(1 - predicted_positive[~is_positive], groups[~is_positive]),
-        auc=intervals.auc(is_positive, scores[:, :, labelled.positive], groups),
+        auc=intervals.auc(is_positive, scores[:, :, labelled.positive], groups, True),
         fold_accuracy=np.array(single),
         calibration_line=calibration_line(is_positive, labelled.y_score, weights),
         changed=float(changed.sum(axis=1).mean()),
@@ -236,6 +236,8 @@ def scores_at_fixed_levels(
     ):
         n = len(np.unique(groups[~truth]))
         for level in FIXED_LEVELS:
+            if len(np.unique(groups[truth])) * (1 - level) < 1 - 1e-9:
+                continue  # too few patients to keep a level other than 1
 
             def statistic(weights, truth=truth, score=score, level=level):
                 return threshold_for(score.repeat(weights), truth.repeat(weights), level)[1]

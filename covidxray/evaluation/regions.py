@@ -11,6 +11,7 @@ import numpy as np
 from covidxray.evaluation import intervals
 from covidxray.evaluation.intervals import Estimate
 
+LEVEL = 0.01  # of corrected p-values, as in the audit
 REGION_NAMES = {"whole": "whole picture", "lungs": "lungs alone", "outside": "all but the lungs"}
 
 
@@ -18,29 +19,56 @@ REGION_NAMES = {"whole": "whole picture", "lungs": "lungs alone", "outside": "al
 class RegionComparison:
     """The AUC of each region, and the AUC of the lungs minus that of the outside.
 
-    A pair of lungs was found in `found` of the `total` images.
+    Attributes:
+        p_values: region -> p that it predicts the class no better than chance, corrected for three
+            regions.
+        patients: number of patients.
+        found, total: a pair of lungs was found in `found` of the `total` images.
     """
 
     whole: Estimate
     lungs: Estimate
     outside: Estimate
     difference: Estimate
+    p_values: dict[str, float]
+    patients: int
     found: int
     total: int
 
+    def is_shown(self, region: str) -> bool:
+        """Whether a region is shown to predict the class better than chance."""
+        return self.p_values[region] <= LEVEL
+
 
 def compare_regions(
-    is_positive: np.ndarray, scores: dict[str, np.ndarray], groups: np.ndarray, found: np.ndarray
+    is_positive: np.ndarray,
+    scores: dict[str, np.ndarray],
+    groups: np.ndarray,
+    found: np.ndarray,
+    p_values: dict[str, float] | None = None,
 ) -> RegionComparison:
     """Score the three regions on the same images; `is_positive` must hold both values.
 
     Args:
-        scores: region -> (N,) or (R, N), probability of the positive class.
+        scores: region -> (N,) or (R, N), score of the positive class; (R, N) is cross-validated.
         groups: (N,) int64 patients.
         found: (N,) bool, whether a pair of lungs was found.
+        p_values: corrected, of a permutation test; without it, they follow from the intervals.
     """
-    areas = {name: intervals.auc(is_positive, scores[name], groups) for name in REGION_NAMES}
-    difference = intervals.auc_difference(is_positive, scores["lungs"], scores["outside"], groups)
+    validated = scores["whole"].ndim == 2
+    areas = {
+        name: intervals.auc(is_positive, scores[name], groups, validated) for name in REGION_NAMES
+    }
+    pair = scores["lungs"], scores["outside"]
+    difference = intervals.auc_difference(is_positive, *pair, groups, validated)
+    if p_values is None:
+        p_values = {name: min(1.0, 3 * area.p_value) for name, area in areas.items()}
+    patients = len(np.unique(groups))
     return RegionComparison(
-        **areas, difference=difference, found=int(found.sum()), total=len(found)
+        **areas,
+        difference=difference,
+        p_values=p_values,
+        patients=patients,
+        found=int(found.sum()),
+        total=len(found),
     )

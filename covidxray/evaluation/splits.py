@@ -40,6 +40,10 @@ def holdout(
 ) -> tuple[np.ndarray, np.ndarray]:
     """Hold out about `test_size` of the images of each class, whole patients at a time.
 
+    Each image of a class has the same chance: the patients are laid end to end in random order, as
+    long as their images are many, and those that begin in a window of the wanted length, at a
+    random place of the circle, are held out.
+
     Returns:
         Sorted indices of the training images and of the test images. Both contain every class if
         each class has two patients.
@@ -48,12 +52,14 @@ def holdout(
     for label, n in enumerate(np.bincount(labels)):
         in_class = labels == label
         patients, sizes = np.unique(groups[in_class], return_counts=True)
-        wanted = max(round(test_size * n), sizes.min())
-        for group in rng.permutation(patients):
-            # A patient with more images than are still wanted is skipped.
-            larger = test | (groups == group)
-            if larger[in_class].sum() <= wanted:
-                test = larger
+        order = rng.permutation(len(patients))
+        begins = np.cumsum(sizes[order]) - sizes[order]
+        place = (begins - rng.integers(n)) % n  # after the start of the window
+        chosen = place < round(test_size * n)
+        # At least one patient is held out, and one is not.
+        chosen[np.argmin(place)] = True
+        chosen[np.argmax(place)] &= len(patients) == 1
+        test |= np.isin(groups, patients[order][chosen])
     return np.flatnonzero(~test), np.flatnonzero(test)
 
 

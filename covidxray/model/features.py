@@ -31,7 +31,7 @@ from covidxray.model.weights import Weights
 
 # Part of every cache key. Raise it whenever the code changes what is computed from an image:
 # decoding, statistics, network, pooling, heat maps. tests/test_features_version.py checks it.
-FEATURES_VERSION = 2
+FEATURES_VERSION = 3
 LIBRARIES = ("keras", "numpy", "opencv-python", "pillow", "pydicom", "imagecodecs", "imagehash")
 logger = logging.getLogger(__name__)
 

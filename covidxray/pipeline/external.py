@@ -6,9 +6,11 @@ from collections.abc import Iterable
 import numpy as np
 
 from covidxray.audit.audit import run_audit
+from covidxray.audit.baselines import permutation_p_values
 from covidxray.data.dataset import Dataset
 from covidxray.errors import InputError
 from covidxray.evaluation.external_scores import score_external, subgroup_values
+from covidxray.evaluation.intervals import auc_difference
 from covidxray.evaluation.metrics import LabelledProbabilities
 from covidxray.evaluation.regions import REGION_NAMES, compare_regions
 from covidxray.model.predictor import Prediction, Predictor
@@ -73,11 +75,19 @@ def evaluate_predictions(
     }
     lungs_found = np.array([found.lungs_found for found in predictions])
     subgroups = subgroup_values(data.rows, trained_images | trained_patients)
-    regions, audit = None, None
+    regions, audit, versus_shortcut = None, None, None
     if labelled.has_both:
-        regions = compare_regions(labelled.is_positive, region_scores, data.groups, lungs_found)
+        truth, rng = labelled.is_positive, np.random.default_rng(seed)
+        p_values = permutation_p_values(truth, region_scores, data.groups, rng)
+        regions = compare_regions(truth, region_scores, data.groups, lungs_found, p_values)
         try:
             audit = run_audit(loaded, image_statistics, positive, np.random.default_rng(seed))
+            versus_shortcut = auc_difference(
+                truth[audit.chosen],
+                labelled.y_score[audit.chosen],
+                audit.best.scores,
+                data.groups[audit.chosen],
+            )
         except InputError as error:
             logger.info("shortcuts are not looked for: %s", error)
     return ExternalRun(
@@ -96,5 +106,6 @@ def evaluate_predictions(
         scores=score_external(labelled, subgroups, np.random.default_rng(seed)),
         regions=regions,
         audit=audit,
+        versus_shortcut=versus_shortcut,
         prevalence=prevalence,
     )

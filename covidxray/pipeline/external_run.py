@@ -35,6 +35,7 @@ class ExternalRun:
         trained_images, trained_patients: (N,) bool, whether an image, or its patient, was among
             the training images.
         scores: at the model's threshold, and what needs none.
+        versus_shortcut: AUC of the model minus that of the best shortcut; None without an audit.
         prevalence: share of positive patients where the model is used, if that is known.
         regions, audit: None where the images are of one class, or, of the audit, too few patients.
     """
@@ -54,6 +55,7 @@ class ExternalRun:
     scores: ExternalScores
     regions: RegionComparison | None
     audit: AuditResult | None
+    versus_shortcut: Estimate | None
     prevalence: float | None
 
     @property

@@ -162,6 +162,8 @@ class TrainingRun:
         cross_validation: None with `--repeats 0`.
         threshold: probability of the positive class from which the saved model predicts it; None
             where it predicts the most probable class.
+        versus_shortcut: cross-validated AUC minus that of the best shortcut, on the same images;
+            None without cross-validation.
         lung_dice: overlap of the lungs found with the masks that came with the images; None
             where none came.
         weights: name and SHA-256 of the ImageNet weights.
@@ -176,6 +178,7 @@ class TrainingRun:
     cross_validation: CrossValidationResult | None
     threshold: float | None
     audit: AuditResult
+    versus_shortcut: Estimate | None
     lung_dice: Quartiles | None
     weights: tuple[str, str]
     precision: str

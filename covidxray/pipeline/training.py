@@ -10,10 +10,12 @@ from typing import Any
 
 import numpy as np
 
+from covidxray.audit.audit import AuditResult
+from covidxray.audit.baselines import fit_baselines, folds_for
 from covidxray.data import lung_masks
 from covidxray.data.dataset import Dataset
-from covidxray.evaluation import metrics, splits
-from covidxray.evaluation.intervals import Quartiles
+from covidxray.evaluation import intervals, metrics, splits
+from covidxray.evaluation.intervals import Estimate, Quartiles
 from covidxray.evaluation.recalibration import fit_recalibration, recalibrate_out_of_fold
 from covidxray.evaluation.regions import compare_regions
 from covidxray.model import heads
@@ -25,6 +27,8 @@ from covidxray.model.network import Network
 from covidxray.model.vgg16 import RECIPES
 from covidxray.pipeline.runs import CrossValidationResult, HoldoutResult, TrainConfig
 
+PERMUTED = 500  # images up to which heads are fitted to permuted labels
+REGION_PERMUTATIONS = 199
 logger = logging.getLogger(__name__)
 
 
@@ -160,7 +164,7 @@ def run_cross_validation(
     logger.info("cross-validating: %d folds, %d times...", config.folds, config.repeats)
     features = features.select(np.flatnonzero(~data.held_out))
     data = data.development
-    split_rng, head_rng = rng.spawn(2)
+    split_rng, head_rng, test_rng = rng.spawn(3)
     labels, groups = data.labels, data.groups
     folds = list(splits.repeated_folds(labels, groups, config.folds, config.repeats, split_rng))
     regions = features.labelled(labels)
@@ -178,6 +182,7 @@ def run_cross_validation(
     lungs_found = np.array(
         [lung_masks.is_pair_of_lungs(lung_masks.enlarge(logits)) for logits in features.lungs]
     )
+    p_values = compare_with_chance(regions, is_positive, groups, head_options(config), test_rng)
     region_scores = {region: found[:, :, positive] for region, found in scores.items()}
     return CrossValidationResult(
         folds=config.folds,
@@ -188,7 +193,51 @@ def run_cross_validation(
         probabilities=labelled.y_score,
         threshold=threshold,
         scores=metrics.score_repeats(labelled, own, fold),
-        regions=compare_regions(is_positive, region_scores, groups, lungs_found),
+        regions=compare_regions(is_positive, region_scores, groups, lungs_found, p_values),
+    )
+
+
+def compare_with_chance(
+    regions: dict[str, LabelledFeatures],
+    is_positive: np.ndarray,
+    groups: np.ndarray,
+    options: HeadOptions,
+    rng: np.random.Generator,
+) -> dict[str, float] | None:
+    """p-value of each region by the permutation test of the audit's baselines.
+
+    None above `PERMUTED` images and for heads with a hidden layer, which would take too long; the
+    p-values then follow from the intervals.
+    """
+    n = len(groups)
+    if n > PERMUTED or not options.solved:
+        return None
+    tables = {}
+    for name, data in regions.items():
+        mean, scale = data.standardisation(np.arange(n))
+        # Baselines have a penalty of 1 for the sum of the losses, and heads l2 for their mean.
+        strength = np.sqrt(options.l2 * n * (1 - 1 / folds_for(is_positive, groups)))
+        table = (data.values[:n] - mean) / scale / np.float32(strength)
+        # A rotation that leaves at most n columns changes no score.
+        tables[name] = np.transpose(np.linalg.qr(table.T, mode="r"))
+    tested = fit_baselines(tables, is_positive, groups, rng, REGION_PERMUTATIONS)
+    return {baseline.name: baseline.p_value for baseline in tested}
+
+
+def compare_with_best(
+    cross_validation: CrossValidationResult | None, data: Dataset, region: str, audit: AuditResult
+) -> Estimate | None:
+    """Cross-validated AUC minus that of the best shortcut, on the images that both have scored."""
+    if not cross_validation:
+        return None
+    scored = np.flatnonzero(~data.held_out)
+    common, mine, theirs = np.intersect1d(scored, audit.chosen, return_indices=True)
+    return intervals.auc_difference(
+        cross_validation.is_positive[mine],
+        cross_validation.region_scores[region][:, mine],
+        audit.best.scores[:, theirs],
+        data.groups[common],
+        cross_validated=True,
     )
 
 

@@ -30,11 +30,16 @@ def format_text(run: ExternalRun) -> str:
     if run.regions:
         lines.append(f"\n{text.format_regions(run.regions)}\n")
     if run.audit:
-        sentence = text.compare_with_shortcut("", run.scores.auc, run.audit)
-        lines.append(text.format_shortcut(run.audit, sentence, run.regions))
+        lines.append(text.format_shortcut(run.audit, _sentence(run), run.regions))
     elif run.regions:
         lines.append(text.describe_regions(run.regions))
     return "\n".join(lines)
+
+
+def _sentence(run: ExternalRun) -> str:
+    if run.audit is None:
+        return ""
+    return text.compare_with_shortcut("", run.scores.auc, run.audit, run.versus_shortcut)
 
 
 def json_results(run: ExternalRun) -> dict[str, Any]:
@@ -51,6 +56,7 @@ def json_results(run: ExternalRun) -> dict[str, Any]:
         "regions": run.regions and asdict(run.regions),
         **asdict(run.scores),
         "predictive_values": {name: asdict(e) for name, e in run.predictive_values.items()},
+        "versus_shortcut": run.versus_shortcut and asdict(run.versus_shortcut),
         "shortcuts": run.audit and results.audit_results(run.audit, run.regions),
         "versions": results.library_versions(),
     }
@@ -71,7 +77,7 @@ def report_content(run: ExternalRun) -> html.ReportContent:
     return html.ReportContent(
         title=f"A saved model on {data.name}",
         headline=headline,
-        sentence=text.compare_with_shortcut("", scores.auc, run.audit) if run.audit else "",
+        sentence=_sentence(run),
         evaluation=scores.evaluation,
         scored=[NamedScores("this data set", is_positive, y_score, weights=weights)],
         region_scores=region_scores,

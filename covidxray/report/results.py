@@ -32,18 +32,21 @@ def training_results(run: TrainingRun) -> dict[str, Any]:
         "cross_validation": asdict(cross_validation.scores) if cross_validation else None,
         "shortcuts": audit_results(run.audit, run.regions),
         "sentence": training_sentence(run),
+        "versus_shortcut": run.versus_shortcut and asdict(run.versus_shortcut),
         "dice": run.lung_dice and asdict(run.lung_dice),
     }
 
 
 def audit_results(audit: AuditResult, regions: RegionComparison | None) -> dict[str, Any]:
     """The JSON of an audit, with the comparison of a model's regions where there is one."""
-    names = ("positive", "images", "folds", "repeats", "permutations", "level", "alarm")
+    names = ("positive", "images", "folds", "repeats", "permutations", "level", "alarm", "power")
     return {
         **{name: getattr(audit, name) for name in names},
         "verdict": audit_verdict(audit, regions),
         "advice": audit_advice(audit),
-        "baselines": [asdict(baseline) for baseline in audit.baselines],
+        "baselines": [
+            {"name": b.name, "auc": asdict(b.auc), "p_value": b.p_value} for b in audit.baselines
+        ],
         "findings": asdict(audit.findings),
         "regions": regions and asdict(regions),
     }

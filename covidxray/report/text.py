@@ -36,6 +36,7 @@ Compare COVID-19 with images of the same source, and leave out all others:
       --output dataset/covid --controls dataset/controls"""
 
 
+MARGIN = 0.05  # AUCs that differ by less are called as good
 PROBABILITY = (
     "A probability is stated for classes that are equally common: where they are, four in five of "
     "the images with a probability of 0.8 are of that class."
@@ -113,24 +114,42 @@ def format_regions(regions: RegionComparison, prefix: str = "") -> str:
     return "\n".join(lines)
 
 
+def compare(difference: Estimate, patients: int) -> str:
+    """Which of two AUCs is higher by the interval of their difference: "first", "second", "equal"
+    if the interval lies within `MARGIN`, else a clause that says that it cannot be told."""
+    if difference.low > 0:
+        return "first"
+    if difference.high < 0:
+        return "second"
+    if difference.low > -MARGIN and difference.high < MARGIN:
+        return "equal"
+    return (
+        f"these {patients} patients cannot tell which is better (the difference lies from "
+        f"{difference.low:.2f} to {difference.high:.2f})"
+    )
+
+
 def describe_regions(regions: RegionComparison) -> str:
     """What the comparison of the regions means, in one sentence."""
     areas = (
         f"The lungs alone give an AUC of {regions.lungs.short}, all but the lungs one of "
         f"{regions.outside.short}"
     )
-    inside, outside = (e.low > 0.5 for e in (regions.lungs, regions.outside))
+    inside, outside = regions.is_shown("lungs"), regions.is_shown("outside")
     if not inside and not outside:
-        return f"{areas}: neither is shown to be better than chance."
-    if regions.difference.low > 0:
+        return f"{areas}: none is shown to be better than chance."
+    found = compare(regions.difference, regions.patients)
+    if found == "first":
         more = "; but the rest of the image predicts the class, too" if outside else ""
         return f"{areas}: the lungs predict the class better{more}."
-    if not outside:
-        return f"{areas}: only the lungs are shown to be better than chance."
-    if regions.difference.high < 0:
+    if found == "second":
         return f"{areas}, which is more: the model does not need the lungs."
-    both = "; both predict the class" if inside else ""
-    return f"{areas}, which is as good{both}: the model does not need the lungs."
+    if found == "equal":
+        return f"{areas}, which is as good within {MARGIN}: the model does not need the lungs."
+    if inside and outside:
+        return f"{areas}; both predict the class, and {found}."
+    only = "the lungs" if inside else "the rest of the image"
+    return f"{areas}: only {only} can be shown to be better than chance, but {found}."
 
 
 def format_audit(audit: AuditResult) -> str:
@@ -159,19 +178,30 @@ def format_shortcut(audit: AuditResult, sentence: str, regions: RegionComparison
 def training_sentence(run: TrainingRun) -> str:
     """One sentence that compares the cross-validated AUC with that of the best shortcut."""
     auc = run.cross_validation.scores.auc if run.cross_validation else None
-    return compare_with_shortcut("cross-validated ", auc, run.audit)
+    return compare_with_shortcut("cross-validated ", auc, run.audit, run.versus_shortcut)
 
 
-def compare_with_shortcut(prefix: str, auc: Estimate | None, audit: AuditResult) -> str:
-    """Compare the AUC of a model with that of the best shortcut; `prefix` stands before "AUC"."""
-    best = audit.best
-    shortcut = f"{BASELINES[best.name]} reaches {best.auc.short}"
-    if auc is None:
+def compare_with_shortcut(
+    prefix: str, auc: Estimate | None, audit: AuditResult, difference: Estimate | None
+) -> str:
+    """Compare a model with the best shortcut.
+
+    Args:
+        prefix: stands before "AUC".
+        auc: of the model.
+        difference: AUC of the model minus that of the shortcut, on the same images.
+    """
+    shortcut = f"{BASELINES[audit.best.name]} reaches {audit.best.auc.short}"
+    if auc is None or difference is None:
         return f"Of the shortcuts, {shortcut}."
     sentence = f"The model's {prefix}AUC is {auc.short}; {shortcut}."
-    if audit.alarm and best.auc.value >= auc.low:
-        sentence += " The shortcut does as well: the model may not have used the lungs at all."
-    return sentence
+    found = compare(difference, audit.patients)
+    if found == "first":
+        return f"{sentence} The model is better by {difference.short}."
+    if found not in ("second", "equal"):
+        return f"{sentence} {found[0].upper()}{found[1:]}."
+    than = "does better" if found == "second" else f"is as good within {MARGIN}"
+    return f"{sentence} The shortcut {than}: the model may not have used the lungs at all."
 
 
 def audit_verdict(audit: AuditResult, regions: RegionComparison | None = None) -> str:
@@ -181,9 +211,10 @@ def audit_verdict(audit: AuditResult, regions: RegionComparison | None = None) -
     read = f"The label {can} be read from {BASELINES[best.name]}: AUC {best.auc.short}."
     if best.p_value > audit.level:
         verdict = (
-            f"No shortcut found: none of these {len(audit.baselines)} baselines reads the label "
-            "better than chance. That is no proof that there is none: with "
-            f"{audit.patients} patients a weak one is missed, and there are others that none of "
+            f"No shortcut found: none of these {len(audit.baselines)} baselines is shown to be "
+            f"better than chance. That is no proof that there is none: with {audit.patients} "
+            "patients, one that reaches an AUC of 0.80 on average is missed in about "
+            f"{100 - 100 * audit.power:.0f} % of such data sets, and there are others that none of "
             "these looks for."
         )
     elif best.name == "manifest":
