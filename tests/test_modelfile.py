@@ -1,12 +1,19 @@
 """One file holds the model and its metadata; any other file is refused with one line."""
 
+import ast
 import io
+import json
+import os
+import re
+import subprocess
+import sys
 import zipfile
 from dataclasses import replace
 
 import keras
 import numpy as np
 import pytest
+from conftest import ROOT
 from PIL import Image
 
 from covidxray.data import SIZE
@@ -294,3 +301,121 @@ def test_an_image_without_a_patient_belongs_to_no_training_patient(trained_on, t
     data = load_dataset(tmp_path / "new", SALT, classes=METADATA.classes)
     for patients in ([], ["", *metadata.patients]):
         assert not replace(metadata, patients=patients).trained_patients(data).any()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("threshold", [None, 0.001, 0.999])
+def test_the_readmes_lines_predict_what_the_script_predicts(trained, script, tmp_path, threshold):
+    model, drawings = trained
+    with zipfile.ZipFile(model) as old, zipfile.ZipFile(tmp_path / "covid19.keras", "w") as new:
+        for name in old.namelist():
+            content = old.read(name)
+            if name == MEMBER:
+                content = json.dumps({**json.loads(content), "threshold": threshold})
+            new.writestr(name, content)
+    pixels = read_image(sorted((drawings / "covid").glob("*.jpg"))[0], 448)
+    Image.fromarray(pixels).save(tmp_path / "x.png")
+    (code,) = re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)
+    ours = script("predict_covid19.py", "-m", "covid19.keras", "x.png", cwd=tmp_path)
+    _, label, *shown = ours.stdout.splitlines()[1].split()
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True
+    )
+    theirs, _, probabilities = done.stdout.strip().partition(" ")
+    assert theirs == label, done.stderr
+    found = ast.literal_eval(probabilities)
+    assert list(found.values()) == pytest.approx([float(x) for x in shown], abs=2e-3)
+
+
+EXPORT = """
+import sys, keras, numpy as np, tensorflow as tf, onnxruntime
+model = keras.saving.load_model(sys.argv[1], compile=False)
+images = np.random.default_rng(0).integers(0, 256, (3, 224, 224, 3)).astype("float32")
+expected = model.predict(images, verbose=0)
+model.export("m.onnx", format="onnx", verbose=False)
+session = onnxruntime.InferenceSession("m.onnx")
+(only,) = session.get_inputs()
+found = {"onnx": session.run(None, {only.name: images})[0]}
+model.export("saved", verbose=False)
+loaded = tf.saved_model.load("saved")
+found["saved"] = loaded.serve(images).numpy()
+converter = tf.lite.TFLiteConverter.from_saved_model("saved")
+lite = tf.lite.Interpreter(model_content=converter.convert())
+given = lite.get_input_details()[0]["index"]
+lite.resize_tensor_input(given, images.shape)
+lite.allocate_tensors()
+lite.set_tensor(given, images)
+lite.invoke()
+found["lite"] = lite.get_tensor(lite.get_output_details()[0]["index"])
+print({name: float(np.abs(values - expected).max()) for name, values in found.items()})
+"""
+PREDICT = """
+import sys, keras, numpy as np
+model = keras.saving.load_model(sys.argv[1], compile=False, safe_mode=True)
+images = np.random.default_rng(0).integers(0, 256, (2, 224, 224, 3)).astype("float32")
+print(keras.__version__, model.predict(images, verbose=0).tolist())
+"""
+
+
+@pytest.fixture(scope="module", params=["whole", "lungs"])
+def of_region(request, tmp_path_factory, script):
+    """A model that pools this region."""
+    folder = tmp_path_factory.mktemp(request.param)
+    quick = ("--repeats", 0, "--precision", "float32", "--region", request.param)
+    done = script("train_covid19.py", "-d", ROOT / "dataset", *quick, cwd=folder)
+    assert done.returncode == 0, done.stderr
+    return folder / "covid19.keras"
+
+
+@pytest.mark.long
+def test_onnx_saved_model_and_tflite_agree_with_the_model(of_region, tmp_path):
+    command = [sys.executable, "-c", EXPORT, of_region]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    differences = ast.literal_eval(done.stdout.strip().splitlines()[-1])
+    assert list(differences) == ["onnx", "saved", "lite"]
+    assert max(differences.values()) < 1e-5
+
+
+@pytest.mark.long
+def test_keras_3_10_loads_the_model_and_predicts_the_same(of_region, tmp_path):
+    older = [
+        sys.executable,
+        "-m",
+        "pip",
+        "install",
+        "-q",
+        "--no-deps",
+        "--target",
+        tmp_path / "old",
+    ]
+    if subprocess.run([*older, "keras==3.10.0"], capture_output=True).returncode:
+        pytest.skip("no package index is in reach")
+    found = []
+    for path in ("", str(tmp_path / "old")):
+        done = subprocess.run(
+            [sys.executable, "-c", PREDICT, of_region],
+            env={**os.environ, "PYTHONPATH": path},
+            cwd=tmp_path,
+            capture_output=True,
+            text=True,
+        )
+        assert done.returncode == 0, done.stderr
+        version, _, probabilities = done.stdout.strip().splitlines()[-1].partition(" ")
+        found.append((version, ast.literal_eval(probabilities)))
+    assert found[1][0] == "3.10.0" != found[0][0]
+    np.testing.assert_allclose(found[0][1], found[1][1], atol=1e-6)
+
+
+def test_a_model_of_an_earlier_version_is_refused_with_the_remedy(tmp_path):
+    path = tmp_path / "x.keras"
+    save_model(tiny(), path, METADATA, AUXILIARY)
+    with zipfile.ZipFile(path) as archive:
+        members = {name: archive.read(name) for name in archive.namelist()}
+    earlier = {"pool" if k == "region" else k: v for k, v in json.loads(members[MEMBER]).items()}
+    del earlier["format"]
+    with zipfile.ZipFile(path, "w") as archive:
+        for name, content in {**members, MEMBER: json.dumps(earlier)}.items():
+            archive.writestr(name, content)
+    with pytest.raises(InputError, match="another version of this program; train the model again"):
+        load_model(path)

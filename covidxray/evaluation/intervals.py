@@ -227,12 +227,14 @@ def bootstrap(
     stratified: bool = False,
     resamples: int = RESAMPLES,
 ) -> Estimate:
-    """A statistic with its 95 % percentile interval over resampled patients.
+    """A statistic with its 95 % percentile interval over resampled patients, expanded for few.
 
     `statistic` gets (N,) int64, how often each image was drawn. A resample without a class that the
     images have is left out, because the statistic may need both. If `stratified`, patients with
     positive images only, with negative images only, and with both are resampled separately.
-    Efron & Tibshirani, An Introduction to the Bootstrap (1993), chapter 13.
+    Efron & Tibshirani, An Introduction to the Bootstrap (1993), chapter 13; the expansion by
+    Student's t for the patients of the smaller class: Hesterberg, The American Statistician 69
+    (2015) 371-386.
     """
     member = np.unique(groups, return_inverse=True)[1]
     values = []
@@ -242,7 +244,11 @@ def bootstrap(
         if truth.any() == y_true.any() and truth.all() == y_true.all():
             values.append(statistic(weights))
     value = statistic(np.ones(len(y_true), np.int64))
-    return Estimate(value, value, value).widened(*np.quantile(values, (0.025, 0.975)).tolist())
+    sides = [len(np.unique(groups[side])) for side in (y_true, ~y_true) if side.any()]
+    few = max(min(sides), 2)
+    expanded = ndtr(-stdtrit(few - 1, 0.975) * np.sqrt(few / (few - 1)))
+    ends = np.quantile(values, (expanded, 1 - expanded)).tolist()
+    return Estimate(value, value, value).widened(*ends)
 
 
 def _draw_patients(

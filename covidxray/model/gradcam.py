@@ -20,14 +20,14 @@ def head_gradient(model: keras.Model, features: np.ndarray, label: int) -> np.nd
     is why the mean is subtracted.
     """
     standardise, output = model.get_layer("standardise"), model.get_layer("probabilities")
-    deviation = np.maximum(np.sqrt(np.ravel(standardise.variance)), keras.config.epsilon())
+    scale, offset = np.asarray(standardise.scale), np.asarray(standardise.offset)
     kernel = np.asarray(output.kernel)
     gradient = kernel[:, label] - kernel.mean(axis=1)
     if "hidden" in [layer.name for layer in model.layers]:
         weights, bias = (np.asarray(w) for w in model.get_layer("hidden").weights)
-        x = (features - np.ravel(standardise.mean)) / deviation
+        x = features * scale + offset
         gradient = weights @ (gradient * (x @ weights + bias > 0))
-    return gradient / deviation
+    return gradient * scale
 
 
 def coarse_heat(

@@ -54,7 +54,7 @@ def lung_maps(backbone: keras.Model) -> keras.KerasTensor:
     for name, size in TAPS:
         maps = ops.cast(backbone.get_layer(name if name in names else LAST).output, "float32")
         parts.append(ops.average_pool(maps, size, size) if size > 1 else maps)
-    return ops.log1p(ops.concatenate(parts, axis=-1))
+    return ops.log(1 + ops.concatenate(parts, axis=-1))  # ONNX knows no log1p
 
 
 def build_head(
@@ -68,8 +68,8 @@ def build_head(
     axis = np.linspace(-1, 1, GRID, dtype=np.float32)
     y, x = np.meshgrid(axis, axis, indexing="ij")
     coordinates = np.stack([x, y, np.abs(x)], axis=-1)[None]
-    variance = np.square(segmenter.scale, dtype=np.float64)
-    z = layers.Normalization(mean=segmenter.mean.tolist(), variance=variance.tolist())(maps)
+    scale = segmenter.scale.astype(np.float64)
+    z = layers.Rescaling((1 / scale).tolist(), (-segmenter.mean / scale).tolist())(maps)
     z = layers.SpatialDropout2D(dropout)(z) if dropout else z
     convolutions = [
         layers.Conv2D(
@@ -78,6 +78,7 @@ def build_head(
             padding="same" if size > 1 else "valid",
             dilation_rate=dilation,
             activation="relu" if filters > 1 else None,
+            kernel_initializer="zeros",  # as in `vgg16.build_backbone`
             name=f"lung_conv{i}",
         )
         for i, (filters, size, dilation) in enumerate(CONVOLUTIONS)

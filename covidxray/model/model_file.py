@@ -10,7 +10,7 @@ import zipfile
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import keras
 import numpy as np
@@ -134,16 +134,14 @@ def build_model(
 
     `features` (n, D) are pooled from the maps of the backbone.
     """
-    x = keras.layers.Normalization(
-        mean=heads.mean[0].tolist(),
-        variance=np.square(heads.scale[0], dtype=np.float64).tolist(),
-        name="standardise",
+    scale = heads.scale[0].astype(np.float64)
+    x = keras.layers.Rescaling(
+        (1 / scale).tolist(), (-heads.mean[0] / scale).tolist(), name="standardise"
     )(features)
     if len(heads.kernels) > 1:
-        x = keras.layers.Dense(heads.kernels[0].shape[2], activation="relu", name="hidden")(x)
+        x = _dense(heads.kernels[0].shape[2], "relu", "hidden")(x)
         x = keras.layers.Dropout(dropout, name="dropout")(x)
-    classes = heads.kernels[-1].shape[2]
-    x = keras.layers.Dense(classes, activation="softmax", name="probabilities")(x)
+    x = _dense(heads.kernels[-1].shape[2], "softmax", "probabilities")(x)
     model = keras.Model(backbone.input, x, name="covid19")
     names = ["hidden", "probabilities"][-len(heads.kernels) :]
     for name, kernel, bias in zip(names, heads.kernels, heads.biases, strict=True):
@@ -151,16 +149,41 @@ def build_model(
     return model
 
 
+def _dense(width: int, activation: str, name: str) -> keras.layers.Layer:
+    return keras.layers.Dense(width, activation=activation, kernel_initializer="zeros", name=name)
+
+
 def save_model(
     model: keras.Model, path: Path, metadata: ModelMetadata, auxiliary: AuxiliaryModels
 ) -> None:
-    """Save a model, its metadata and its auxiliary models in one file."""
+    """Save a model, its metadata and its auxiliary models in one file, which Keras 3.10 loads."""
     model.save(path)
+    with zipfile.ZipFile(path) as archive:
+        members = {name: archive.read(name) for name in archive.namelist()}
+    config = json.loads(members["config.json"])
+    _leave_out_news(config)
     arrays = io.BytesIO()
     np.savez(arrays, **auxiliary.to_arrays())  # type: ignore[arg-type]
-    with zipfile.ZipFile(path, "a") as archive:
-        archive.writestr(MEMBER, json.dumps(asdict(metadata), indent=1))
-        archive.writestr(ARRAYS, arrays.getvalue())
+    members["config.json"] = json.dumps(config).encode()
+    members[MEMBER] = json.dumps(asdict(metadata), indent=1).encode()
+    members[ARRAYS] = arrays.getvalue()
+    with zipfile.ZipFile(path, "w") as archive:
+        for name, content in members.items():
+            archive.writestr(name, content)
+
+
+def _leave_out_news(part: Any) -> None:
+    """Remove settings that older versions of Keras do not know, and that are at their defaults."""
+    if isinstance(part, dict):
+        settings = part.get("config")
+        if isinstance(settings, dict):
+            if str(part.get("module")).startswith("keras.src.ops"):
+                settings.pop("name", None)
+            if settings.get("quantization_config", "") is None:
+                del settings["quantization_config"]
+    for inner in part.values() if isinstance(part, dict) else part:
+        if isinstance(inner, dict | list):
+            _leave_out_news(inner)
 
 
 def load_model(path: Path) -> tuple[keras.Model, ModelMetadata, AuxiliaryModels]:

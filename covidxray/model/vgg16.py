@@ -71,11 +71,10 @@ def build_backbone(weights: Weights, recipe: Recipe, precision: str = "float32")
     """
     dtype = "mixed_bfloat16" if precision == "bfloat16" else "float32"
     images = keras.Input((SIZE, SIZE, 3), name="rgb_0_to_255")
-    x = keras.layers.Normalization(
-        mean=weights.mean.tolist(),
-        variance=np.square(weights.std.astype(np.float64)).tolist(),
-        dtype="float32",
-        name="normalise",
+    # Lists of numbers become constants of an exported graph, as those of `Normalization` do not.
+    std = weights.std.astype(np.float64)
+    x = keras.layers.Rescaling(
+        (1 / std).tolist(), (-weights.mean / std).tolist(), dtype="float32", name="normalise"
     )(images)
     convolutions = []
     blocks = [(64, 2), (128, 2), (256, 3), (512, 3), (512, 3)][: recipe.block]
@@ -87,6 +86,7 @@ def build_backbone(weights: Weights, recipe: Recipe, precision: str = "float32")
                 3,
                 padding="same",
                 activation="relu",
+                kernel_initializer="zeros",  # older Keras does not know the default's settings
                 dtype=dtype,
                 name=LAST if last else f"block{block}_conv{i}",
             )
