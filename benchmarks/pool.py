@@ -5,6 +5,7 @@ that they name, and `--cache DIR` keeps features between runs.
 """
 
 import argparse
+import csv
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -75,14 +76,16 @@ def read_pool(args: argparse.Namespace) -> Pool:
     """Read every image of the sources."""
     found: dict[Path, tuple[str, ManifestRow, str]] = {}
     records = cohen.read_metadata(args.covid / "metadata.csv")
+    with (args.covid / "metadata.csv").open(newline="", encoding="utf-8") as file:
+        locations = {row["filename"]: row["location"] for row in csv.DictReader(file)}
     kinds = [(cohen.select(records, "COVID-19", ["PA"]), "covid")]
     kinds += [(cohen.select_controls(records, "COVID-19", ["PA"]), "control"), (records, "other")]
     for chosen, kind in kinds:
         for record in chosen:
             path = cohen.locate(args.covid, record)
             if path.is_file():
-                place = record.location or urlparse(record.url).netloc
-                found.setdefault(path, (kind, record.row(), place))
+                place = locations[record.filename] or urlparse(record.url).netloc
+                found.setdefault(path, (kind, record, place))
     for path in kaggle.list_normal(args.kaggle, ["train"])[0]:
         found[path] = ("normal", kaggle.row(args.kaggle, path), kaggle.SOURCE)
     for path in list_images(args.kaggle / "train" / "PNEUMONIA"):

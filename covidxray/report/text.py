@@ -214,7 +214,7 @@ def audit_verdict(audit: AuditResult, regions: RegionComparison | None = None) -
             f"No shortcut found: none of these {len(audit.baselines)} baselines is shown to be "
             f"better than chance. That is no proof that there is none: with {audit.patients} "
             "patients, one that reaches an AUC of 0.80 on average is missed in about "
-            f"{100 - 100 * audit.power:.0f} % of such data sets, and there are others that none of "
+            f"{max(1.0, 100 - 100 * audit.power):.0f} % of such data sets, and there are others that none of "
             "these looks for."
         )
     elif best.name == "manifest":
