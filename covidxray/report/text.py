@@ -210,12 +210,12 @@ def audit_verdict(audit: AuditResult, regions: RegionComparison | None = None) -
     can = "can" if strong else "can in part"
     read = f"The label {can} be read from {BASELINES[best.name]}: AUC {best.auc.short}."
     if best.p_value > audit.level:
+        missed = max(1.0, 100 - 100 * audit.power)
         verdict = (
             f"No shortcut found: none of these {len(audit.baselines)} baselines is shown to be "
             f"better than chance. That is no proof that there is none: with {audit.patients} "
             "patients, one that reaches an AUC of 0.80 on average is missed in about "
-            f"{max(1.0, 100 - 100 * audit.power):.0f} % of such data sets, and there are others that none of "
-            "these looks for."
+            f"{missed:.0f} % of such data sets, and there are others that none of these looks for."
         )
     elif best.name == "manifest":
         verdict = f"{read} The classes differ in more than the finding, and a model can learn that."
