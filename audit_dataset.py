@@ -33,8 +33,8 @@ def main() -> None:
     from tqdm import tqdm
 
     from covidxray.audit.audit import run_audit
-    from covidxray.data.dataset import load_dataset
     from covidxray.data.image_statistics import read_with_statistics
+    from covidxray.data.loading import load_dataset
     from covidxray.data.prefetch import attempt, ordered_map
     from covidxray.report import results, text
 

@@ -38,7 +38,7 @@ def main() -> None:
 
     from tqdm import tqdm
 
-    from covidxray.data.dataset import load_dataset
+    from covidxray.data.loading import load_dataset
     from covidxray.pipeline.engines import open_engine
     from covidxray.report import external as external_report
 

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 def main() -> None:
     config = training_options.read_config(training_options.make_parser(__doc__).parse_args())
 
-    from covidxray.data.dataset import load_dataset
+    from covidxray.data.loading import load_dataset
     from covidxray.evaluation import splits
     from covidxray.model.weights import load_weights
     from covidxray.pipeline.engines import open_engine
@@ -56,6 +56,7 @@ def main() -> None:
 def train(inputs: "TrainingInputs") -> "TrainingRun":
     """Train and evaluate heads on the features, look for shortcuts, and print what is found."""
     from covidxray.audit.audit import run_audit
+    from covidxray.pipeline import cross_validation as validation
     from covidxray.pipeline import training
     from covidxray.pipeline.runs import TrainingRun
     from covidxray.report import text
@@ -66,9 +67,8 @@ def train(inputs: "TrainingInputs") -> "TrainingRun":
         print(f"lungs found, against masks that came with the images: Dice {lung_dice}")
 
     info("training heads...")
-    cross_validation = training.run_cross_validation(config, data, features, streams.validation)
-    threshold = cross_validation.threshold if cross_validation else config.threshold
-    holdout = training.run_holdout(config, data, features, threshold, streams.holdout)
+    cross_validation = validation.run_cross_validation(config, data, features, streams.validation)
+    holdout = training.run_holdout(config, data, features, cross_validation, streams.holdout)
     print(text.format_holdout(holdout, data))
     if cross_validation:
         print(text.format_cross_validation(cross_validation))
@@ -83,9 +83,8 @@ def train(inputs: "TrainingInputs") -> "TrainingRun":
         positive=positive,
         holdout=holdout,
         cross_validation=cross_validation,
-        threshold=threshold,
         audit=audit,
-        versus_shortcut=training.compare_with_best(cross_validation, data, config.region, audit),
+        versus_shortcut=validation.compare_with_best(cross_validation, data, config.region, audit),
         lung_dice=lung_dice,
         weights=(network.weights.name, network.weights.sha256),
         precision=network.precision,

@@ -14,7 +14,7 @@ import numpy as np
 
 from covidxray import cli, process
 from covidxray.cluster.ray_engine import RayEngine
-from covidxray.data.dataset import load_dataset
+from covidxray.data.loading import load_dataset
 from covidxray.model.network import build_network
 from covidxray.model.weights import load_weights
 from covidxray.pipeline.engines import LocalEngine

@@ -9,9 +9,9 @@ import numpy as np
 from covidxray.audit.audit import run_audit
 from covidxray.audit.baselines import Baseline
 from covidxray.data.class_folder import fill_folder
-from covidxray.data.dataset import load_dataset
 from covidxray.data.image_statistics import read_with_statistics
 from covidxray.data.images import read_image
+from covidxray.data.loading import load_dataset
 from covidxray.data.manifest import ManifestRow
 from covidxray.demo.phantom import draw_phantom, encode_jpeg
 from covidxray.evaluation import intervals, metrics
@@ -182,7 +182,6 @@ def training_run(data):
             scores=metrics.score_repeats(labelled, both, fold),
             regions=regions,
         ),
-        threshold=0.25,
         audit=example_audit(data),
         versus_shortcut=intervals.Estimate(-0.04, -0.1, -0.01),
         lung_dice=intervals.Quartiles(0.9, 0.85, 0.95, 16),

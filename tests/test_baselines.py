@@ -11,11 +11,11 @@ from PIL import Image
 from covidxray.audit.audit import run_audit
 from covidxray.audit.baselines import fit_baselines
 from covidxray.data.class_folder import fill_folder
-from covidxray.data.dataset import load_dataset
 from covidxray.data.image_statistics import read_with_statistics
+from covidxray.data.loading import load_dataset
 from covidxray.data.manifest import ManifestRow
 from covidxray.evaluation import intervals
-from covidxray.report.text import audit_verdict
+from covidxray.report.sentences import audit_verdict
 
 
 def fitted(y_true, *columns, images=1, permutations=19, seed=0):

@@ -19,8 +19,8 @@ import pytest
 from conftest import ROOT
 
 from covidxray.cluster.ray_engine import RayEngine
-from covidxray.data.dataset import load_dataset
 from covidxray.data.folders import list_tree
+from covidxray.data.loading import load_dataset
 from covidxray.errors import InputError
 from covidxray.model.features import draw_angles
 from covidxray.model.network import build_network

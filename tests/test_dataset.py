@@ -7,7 +7,7 @@ import pytest
 from test_dicom import IDENTIFIERS, save_dicom
 
 from covidxray.data.class_folder import fill_folder
-from covidxray.data.dataset import load_dataset
+from covidxray.data.loading import load_dataset
 from covidxray.data.manifest import ManifestRow
 from covidxray.data.patients import patient_digest
 from covidxray.errors import InputError

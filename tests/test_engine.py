@@ -9,8 +9,8 @@ import pytest
 from conftest import ROOT
 
 from covidxray import cli
-from covidxray.data.dataset import load_dataset
 from covidxray.data.images import read_image
+from covidxray.data.loading import load_dataset
 from covidxray.errors import InputError
 from covidxray.pipeline.engines import open_engine
 

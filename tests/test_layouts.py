@@ -10,8 +10,8 @@ from PIL import Image
 from test_dicom import save_dicom
 
 from covidxray.cli import show_dataset
-from covidxray.data.dataset import load_dataset
 from covidxray.data.folders import list_images, list_tree
+from covidxray.data.loading import load_dataset
 from covidxray.errors import InputError
 
 SALT = b"of the tests"

@@ -3,8 +3,8 @@
 import pytest
 
 from covidxray.data.class_folder import check_replaceable, fill_folder
-from covidxray.data.dataset import load_dataset
 from covidxray.data.folders import mask_of
+from covidxray.data.loading import load_dataset
 from covidxray.data.manifest import (
     EXCLUDED,
     NAME,

@@ -18,10 +18,10 @@ from PIL import Image
 
 from covidxray.data import SIZE
 from covidxray.data.class_folder import fill_folder
-from covidxray.data.dataset import load_dataset
 from covidxray.data.duplicates import perceptual_hash
 from covidxray.data.folders import list_tree
 from covidxray.data.images import read_image
+from covidxray.data.loading import load_dataset
 from covidxray.data.manifest import ManifestRow
 from covidxray.errors import InputError
 from covidxray.model.heads import Heads

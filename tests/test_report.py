@@ -34,7 +34,7 @@ from covidxray.report.html import (
     write_report,
 )
 from covidxray.report.plots import NamedScores
-from covidxray.report.text import BASELINES, audit_verdict
+from covidxray.report.sentences import BASELINES, audit_verdict
 
 EVIL = "<script>alert(1)</script>\" onload='x' $_{&amp;"
 NO_CASES = Gallery((), None, None, None)

@@ -19,8 +19,8 @@ from planted import draw_phantom
 from sklearn.metrics import confusion_matrix, roc_auc_score
 
 from covidxray.data.class_folder import fill_folder
-from covidxray.data.dataset import load_dataset
 from covidxray.data.images import save_png
+from covidxray.data.loading import load_dataset
 from covidxray.data.manifest import ManifestRow
 from covidxray.demo.phantom import Anatomy
 from covidxray.evaluation.recalibration import Recalibration

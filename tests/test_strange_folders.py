@@ -21,9 +21,9 @@ from conftest import ROOT
 from PIL import Image
 from test_dicom import save_dicom
 
-from covidxray.data.dataset import load_dataset
 from covidxray.data.folders import list_images, list_tree
 from covidxray.data.images import read_image
+from covidxray.data.loading import load_dataset
 from covidxray.errors import InputError
 
 SALT = b"of the tests"

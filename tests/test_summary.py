@@ -21,7 +21,8 @@ from covidxray.model.predictor import Prediction
 from covidxray.pipeline.gallery import GalleryCollector
 from covidxray.report import results
 from covidxray.report.external import json_results
-from covidxray.report.text import BASELINES, audit_verdict, compare_with_shortcut, format_shortcut
+from covidxray.report.sentences import BASELINES, audit_verdict, compare_with_shortcut
+from covidxray.report.text import format_shortcut
 
 LOW, MIDDLE, HIGH = Estimate(0.55, 0.4, 0.7), Estimate(0.80, 0.7, 0.9), Estimate(0.95, 0.9, 1.0)
 

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from covidxray.data import cohen
 from covidxray.data.class_folder import fill_folder
-from covidxray.data.dataset import load_dataset
+from covidxray.data.loading import load_dataset
 from covidxray.data.manifest import FIELDS, NAME, ManifestRow, read_exclusions, read_manifest
 from covidxray.data.spreadsheet_cells import from_cell, to_cell
 from covidxray.errors import InputError

@@ -21,9 +21,9 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 from covidxray.data.class_folder import fill_folder
-from covidxray.data.dataset import load_dataset
 from covidxray.data.folders import list_images
 from covidxray.data.images import read_image, save_png
+from covidxray.data.loading import load_dataset
 from covidxray.data.manifest import ManifestRow, read_manifest
 from covidxray.demo.phantom import draw_phantom, encode_jpeg
 from covidxray.evaluation.regions import REGION_NAMES

@@ -8,11 +8,12 @@ from example_runs import CONFIG
 from planted import draw_phantom, encode_jpeg
 
 from covidxray.data.class_folder import fill_folder
-from covidxray.data.dataset import load_dataset
+from covidxray.data.loading import load_dataset
 from covidxray.data.manifest import ManifestRow
 from covidxray.evaluation import intervals
 from covidxray.evaluation.regions import compare_regions
-from covidxray.report.text import audit_verdict, describe_regions, format_regions
+from covidxray.report.sentences import audit_verdict, describe_regions
+from covidxray.report.text import format_regions
 
 
 def scores_of(rng, y, signal, repeats=3):
@@ -156,7 +157,7 @@ def audited(tmp_path_factory):
     from covidxray.model.lungs import load_segmenter
     from covidxray.model.vgg16 import RECIPES, build_backbone, resolve_precision
     from covidxray.model.weights import load_weights
-    from covidxray.pipeline.training import run_cross_validation
+    from covidxray.pipeline.cross_validation import run_cross_validation
 
     recipe = RECIPES["portable"]
     backbone = build_backbone(load_weights(), recipe, resolve_precision("auto"))

@@ -52,7 +52,7 @@ class LabelledProbabilities:
         return bool(self.is_positive.any() and not self.is_positive.all())
 
     def select(self, images: np.ndarray) -> "LabelledProbabilities":
-        """The scores of a part of the images, given as (N,) bool."""
+        """The scores of a part of the images, given as (N,) bool or by indices."""
         return replace(
             self,
             y_true=self.y_true[images],

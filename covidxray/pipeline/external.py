@@ -5,12 +5,13 @@ from collections.abc import Iterable
 
 import numpy as np
 
-from covidxray.audit.audit import run_audit
+from covidxray.audit.audit import AuditResult, run_audit
 from covidxray.audit.baselines import permutation_p_values
 from covidxray.data.dataset import Dataset
+from covidxray.data.image_statistics import ImageStatistics
 from covidxray.errors import InputError
 from covidxray.evaluation.external_scores import score_external, subgroup_values
-from covidxray.evaluation.intervals import auc_difference
+from covidxray.evaluation.intervals import Estimate, auc_difference
 from covidxray.evaluation.metrics import LabelledProbabilities
 from covidxray.evaluation.regions import REGION_NAMES, compare_regions
 from covidxray.model.predictor import Prediction, Predictor
@@ -80,16 +81,7 @@ def evaluate_predictions(
         truth, rng = labelled.is_positive, np.random.default_rng(seed)
         p_values = permutation_p_values(truth, region_scores, data.groups, rng)
         regions = compare_regions(truth, region_scores, data.groups, lungs_found, p_values)
-        try:
-            audit = run_audit(loaded, image_statistics, positive, np.random.default_rng(seed))
-            versus_shortcut = auc_difference(
-                truth[audit.chosen],
-                labelled.y_score[audit.chosen],
-                audit.best.scores,
-                data.groups[audit.chosen],
-            )
-        except InputError as error:
-            logger.info("shortcuts are not looked for: %s", error)
+        audit, versus_shortcut = _audit(loaded, image_statistics, labelled, seed)
     return ExternalRun(
         model=predictor.path,
         metadata=metadata,
@@ -109,3 +101,21 @@ def evaluate_predictions(
         versus_shortcut=versus_shortcut,
         prevalence=prevalence,
     )
+
+
+def _audit(
+    loaded: Dataset,
+    image_statistics: list[ImageStatistics],
+    labelled: LabelledProbabilities,
+    seed: int,
+) -> tuple[AuditResult | None, Estimate | None]:
+    """The audit, and the AUC of the model minus that of the best shortcut; None if a class has too
+    few patients."""
+    try:
+        audit = run_audit(loaded, image_statistics, labelled.positive, np.random.default_rng(seed))
+    except InputError as error:
+        logger.info("shortcuts are not looked for: %s", error)
+        return None, None
+    model = labelled.select(audit.chosen)
+    best = audit.best.scores
+    return audit, auc_difference(model.is_positive, model.y_score, best, model.groups)

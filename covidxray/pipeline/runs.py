@@ -160,8 +160,6 @@ class TrainingRun:
         copies: how many images have a copy under another patient.
         positive: label of the positive class.
         cross_validation: None with `--repeats 0`.
-        threshold: probability of the positive class from which the saved model predicts it; None
-            where it predicts the most probable class.
         versus_shortcut: cross-validated AUC minus that of the best shortcut, on the same images;
             None without cross-validation.
         lung_dice: overlap of the lungs found with the masks that came with the images; None
@@ -176,12 +174,18 @@ class TrainingRun:
     positive: int
     holdout: HoldoutResult
     cross_validation: CrossValidationResult | None
-    threshold: float | None
     audit: AuditResult
     versus_shortcut: Estimate | None
     lung_dice: Quartiles | None
     weights: tuple[str, str]
     precision: str
+
+    @property
+    def threshold(self) -> float | None:
+        """Probability of the positive class from which the saved model predicts it; None where it
+        predicts the most probable class."""
+        one = self.cross_validation or self.config
+        return one.threshold
 
     @property
     def predictive_values(self) -> dict[str, Estimate]:

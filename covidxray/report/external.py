@@ -9,7 +9,7 @@ from covidxray.evaluation.external_scores import ExternalScores
 from covidxray.evaluation.metrics import Subgroup
 from covidxray.evaluation.recalibration import class_weights
 from covidxray.pipeline.external_run import ExternalRun
-from covidxray.report import html, results, text
+from covidxray.report import html, results, sentences, text
 from covidxray.report.plots import NamedScores
 
 
@@ -32,14 +32,14 @@ def format_text(run: ExternalRun) -> str:
     if run.audit:
         lines.append(text.format_shortcut(run.audit, _sentence(run), run.regions))
     elif run.regions:
-        lines.append(text.describe_regions(run.regions))
+        lines.append(sentences.describe_regions(run.regions))
     return "\n".join(lines)
 
 
 def _sentence(run: ExternalRun) -> str:
     if run.audit is None:
         return ""
-    return text.compare_with_shortcut("", run.scores.auc, run.audit, run.versus_shortcut)
+    return sentences.compare_with_shortcut("", run.scores.auc, run.audit, run.versus_shortcut)
 
 
 def json_results(run: ExternalRun) -> dict[str, Any]:

@@ -20,7 +20,7 @@ from covidxray.evaluation.metrics import ClassificationScores, CrossValidationSc
 from covidxray.evaluation.recalibration import class_weights
 from covidxray.evaluation.regions import REGION_NAMES, RegionComparison
 from covidxray.pipeline.runs import Gallery, TrainingRun
-from covidxray.report import plots, text
+from covidxray.report import plots, sentences, text
 from covidxray.report.plots import NamedScores, Picture
 
 if TYPE_CHECKING:
@@ -207,5 +207,5 @@ _ENVIRONMENT = jinja2.Environment(
     lstrip_blocks=True,
 )
 _ENVIRONMENT.globals.update(
-    text=text, plots=plots, disclaimer=DISCLAIMER, central_side=CENTRAL_SIDE
+    text=text, sentences=sentences, plots=plots, disclaimer=DISCLAIMER, central_side=CENTRAL_SIDE
 )

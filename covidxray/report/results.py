@@ -13,7 +13,8 @@ from covidxray.audit.audit import AuditResult
 from covidxray.data.dataset import Dataset
 from covidxray.evaluation.regions import RegionComparison
 from covidxray.pipeline.runs import TrainingRun
-from covidxray.report.text import audit_advice, audit_verdict, training_sentence
+from covidxray.report.sentences import audit_advice, audit_verdict
+from covidxray.report.text import training_sentence
 
 
 def training_results(run: TrainingRun) -> dict[str, Any]:

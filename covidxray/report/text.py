@@ -4,39 +4,17 @@ import textwrap
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
-from covidxray.audit.audit import STRONG, AuditResult
+from covidxray.audit.audit import AuditResult
 from covidxray.data.dataset import Dataset
 from covidxray.evaluation.intervals import Estimate
 from covidxray.evaluation.metrics import ClassificationScores
 from covidxray.evaluation.regions import REGION_NAMES, RegionComparison
 from covidxray.pipeline.runs import CrossValidationResult, HoldoutResult, TrainingRun
+from covidxray.report.sentences import audit_advice, audit_verdict, compare_with_shortcut
 
 if TYPE_CHECKING:
     from covidxray.model.model_file import ModelMetadata
 
-BASELINES = {
-    "frame": "the outer frame alone",
-    "histogram": "the histogram of grey levels alone",
-    "file": "the file's header alone (size, format, compression)",
-    "thumbnail": "an 8 x 8 thumbnail alone",
-    "manifest": "the manifest alone (source, view, sex, age)",
-}
-REMEDIES = {
-    "frame": "Check the edges of the images, and crop borders and markers off in both classes.",
-    "histogram": "Compare how the classes were exposed, windowed and exported, and start again "
-    "from originals that were treated alike. Very large lesions show in a histogram, too.",
-    "file": "Make all files from their originals in one way: one size, format and quality.",
-    "thumbnail": "Check for markers, and how each class is framed and exposed. "
-    "Very large lesions show in a thumbnail, too.",
-    "manifest": "Choose images so that the classes agree in view, age and sex.",
-}
-SAME_SOURCE = """\
-Compare COVID-19 with images of the same source, and leave out all others:
-  python build_covid_dataset.py --covid covid-chestxray-dataset \\
-      --output dataset/covid --controls dataset/controls"""
-
-
-MARGIN = 0.05  # AUCs that differ by less are called as good
 PROBABILITY = (
     "A probability is stated for classes that are equally common: where they are, four in five of "
     "the images with a probability of 0.8 are of that class."
@@ -114,44 +92,6 @@ def format_regions(regions: RegionComparison, prefix: str = "") -> str:
     return "\n".join(lines)
 
 
-def compare(difference: Estimate, patients: int) -> str:
-    """Which of two AUCs is higher by the interval of their difference: "first", "second", "equal"
-    if the interval lies within `MARGIN`, else a clause that says that it cannot be told."""
-    if difference.low > 0:
-        return "first"
-    if difference.high < 0:
-        return "second"
-    if difference.low > -MARGIN and difference.high < MARGIN:
-        return "equal"
-    return (
-        f"these {patients} patients cannot tell which is better (the difference lies from "
-        f"{difference.low:.2f} to {difference.high:.2f})"
-    )
-
-
-def describe_regions(regions: RegionComparison) -> str:
-    """What the comparison of the regions means, in one sentence."""
-    areas = (
-        f"The lungs alone give an AUC of {regions.lungs.short}, all but the lungs one of "
-        f"{regions.outside.short}"
-    )
-    inside, outside = regions.is_shown("lungs"), regions.is_shown("outside")
-    if not inside and not outside:
-        return f"{areas}: none is shown to be better than chance."
-    found = compare(regions.difference, regions.patients)
-    if found == "first":
-        more = "; but the rest of the image predicts the class, too" if outside else ""
-        return f"{areas}: the lungs predict the class better{more}."
-    if found == "second":
-        return f"{areas}, which is more: the model does not need the lungs."
-    if found == "equal":
-        return f"{areas}, which is as good within {MARGIN}: the model does not need the lungs."
-    if inside and outside:
-        return f"{areas}; both predict the class, and {found}."
-    only = "the lungs" if inside else "the rest of the image"
-    return f"{areas}: only {only} can be shown to be better than chance, but {found}."
-
-
 def format_audit(audit: AuditResult) -> str:
     """The audit of a data set: table of baselines, method, verdict, advice and findings."""
     table = f"{'baseline':<12}{'AUC':>4}   {'95 % interval':<14}{'p':>8}"
@@ -179,57 +119,6 @@ def training_sentence(run: TrainingRun) -> str:
     """One sentence that compares the cross-validated AUC with that of the best shortcut."""
     auc = run.cross_validation.scores.auc if run.cross_validation else None
     return compare_with_shortcut("cross-validated ", auc, run.audit, run.versus_shortcut)
-
-
-def compare_with_shortcut(
-    prefix: str, auc: Estimate | None, audit: AuditResult, difference: Estimate | None
-) -> str:
-    """Compare a model with the best shortcut.
-
-    Args:
-        prefix: stands before "AUC".
-        auc: of the model.
-        difference: AUC of the model minus that of the shortcut, on the same images.
-    """
-    shortcut = f"{BASELINES[audit.best.name]} reaches {audit.best.auc.short}"
-    if auc is None or difference is None:
-        return f"Of the shortcuts, {shortcut}."
-    sentence = f"The model's {prefix}AUC is {auc.short}; {shortcut}."
-    found = compare(difference, audit.patients)
-    if found == "first":
-        return f"{sentence} The model is better by {difference.short}."
-    if found not in ("second", "equal"):
-        return f"{sentence} {found[0].upper()}{found[1:]}."
-    than = "does better" if found == "second" else f"is as good within {MARGIN}"
-    return f"{sentence} The shortcut {than}: the model may not have used the lungs at all."
-
-
-def audit_verdict(audit: AuditResult, regions: RegionComparison | None = None) -> str:
-    """What the audit means, and the comparison of a model's regions where there is one."""
-    best, strong = audit.best, audit.best.auc.value >= STRONG
-    can = "can" if strong else "can in part"
-    read = f"The label {can} be read from {BASELINES[best.name]}: AUC {best.auc.short}."
-    if best.p_value > audit.level:
-        missed = max(1.0, 100 - 100 * audit.power)
-        verdict = (
-            f"No shortcut found: none of these {len(audit.baselines)} baselines is shown to be "
-            f"better than chance. That is no proof that there is none: with {audit.patients} "
-            "patients, one that reaches an AUC of 0.80 on average is missed in about "
-            f"{missed:.0f} % of such data sets, and there are others that none of these looks for."
-        )
-    elif best.name == "manifest":
-        verdict = f"{read} The classes differ in more than the finding, and a model can learn that."
-    else:
-        gain = "score well" if strong else "gain some of its score"
-        verdict = f"{read} A model can {gain} on this data set without looking at a lung."
-    return f"{verdict} {describe_regions(regions)}" if regions else verdict
-
-
-def audit_advice(audit: AuditResult) -> str:
-    """What the user can do about an alarm; "" without one."""
-    if not audit.alarm:
-        return ""
-    return SAME_SOURCE if audit.findings.apart else REMEDIES[audit.best.name]
 
 
 def format_findings(audit: AuditResult) -> str:
