@@ -176,6 +176,15 @@ def test_a_training_that_diverges_is_named_with_the_remedy():
         fit_with_history(data, *parts, options, np.random.default_rng(1))
 
 
+def test_a_cross_validation_that_diverges_is_named_too():
+    features, labels = cohort()
+    data = {"whole": LabelledFeatures.of(features, labels)}
+    folds = [(0, np.arange(15), np.arange(15, 30)), (0, np.arange(15, 30), np.arange(15))]
+    options = replace(PLAIN, learning_rate=1e30)
+    with pytest.raises(InputError, match="--lr: is too large"):
+        cross_validate(data, folds, options, np.random.default_rng(1))
+
+
 def test_a_rare_class_weighs_as_much_as_a_frequent_one():
     features, _ = cohort(128, augmentations=0, shift=0.0)
     labels = (np.arange(128) % 4 == 0).astype(int)  # 96 and 32, and nothing tells them apart

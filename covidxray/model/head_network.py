@@ -50,7 +50,8 @@ class HeadNetwork:
         self._variants = len(data.values) // len(data.labels)
         dropout_rng, *self._rngs = rng.spawn(len(train) + 1)
         mean, scale = zip(*(data.standardisation(images) for images in train), strict=True)
-        self._mean, self._scale = np.stack(mean), np.stack(scale)
+        self._mean = np.stack(mean).astype(np.float32)
+        self._scale = np.stack(scale).astype(np.float32)
         inputs = keras.Input((len(train),), dtype="int32")
         table = keras.layers.Embedding(*data.values.shape, weights=[data.values], trainable=False)
         x = (table(inputs) - self._mean) / self._scale

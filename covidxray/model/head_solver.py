@@ -10,7 +10,7 @@ import keras
 import numpy as np
 
 from covidxray.model.head_network import HeadOptions
-from covidxray.model.labelled_features import LabelledFeatures
+from covidxray.model.labelled_features import LabelledFeatures, standardise
 
 # Change of the solution at which the search ends. Probabilities are then right to about 1e-6.
 TOLERANCE = 1e-6
@@ -36,7 +36,8 @@ def _solve(data: LabelledFeatures, images: np.ndarray, l2: float) -> tuple[np.nd
     from sklearn.linear_model import LogisticRegression  # slow to import
 
     rows = data.rows_of(images)
-    mean, scale = data.standardisation(images)
+    x = data.values[rows].astype(np.float64)
+    mean, scale = standardise(x)
     labels = data.labels[data.image[rows]]
     present = np.unique(labels)
     kernel, bias = np.zeros((data.values.shape[1], data.classes)), np.full(data.classes, ABSENT)
@@ -48,7 +49,6 @@ def _solve(data: LabelledFeatures, images: np.ndarray, l2: float) -> tuple[np.nd
         regression = LogisticRegression(
             C=1 / l2 if len(present) == 2 else 1 / (2 * l2), tol=TOLERANCE, max_iter=10_000
         )
-        x = (data.values[rows].astype(np.float64) - mean) / scale
         regression.fit(x, labels, sample_weight=data.weights(rows))
         coefficients, intercepts = regression.coef_, regression.intercept_
         if len(present) == 2:
@@ -72,8 +72,9 @@ class SolverTraining:
 
         self._options = options
         rows = data.rows_of(images)
-        self._mean, self._scale = data.standardisation(images)
-        x = (data.values[rows].astype(np.float64) - self._mean) / self._scale
+        x = data.values[rows].astype(np.float64)
+        mean, scale = standardise(x)
+        self._mean, self._scale = mean.astype(np.float32), scale.astype(np.float32)
         x = np.pad(x, ((0, 0), (0, 1)), constant_values=1.0)  # the last weight is the intercept
         self._labels, weights = data.labels[data.image[rows]], data.weights(rows)
         penalised = np.diag([1.0] * (x.shape[1] - 1) + [0.0])

@@ -16,6 +16,7 @@ from covidxray.model.head_network import HeadNetwork, HeadOptions
 from covidxray.model.head_solver import SolverTraining, solve_heads
 from covidxray.model.labelled_features import LabelledFeatures
 
+DIVERGED = InputError("--lr: is too large, the training diverged; give a smaller learning rate")
 History = dict[str, list[float]]  # loss, accuracy, val_loss and val_accuracy after each epoch
 
 
@@ -106,7 +107,7 @@ def fit_with_history(
 
     training.fit(score)
     if not np.isfinite(history["loss"]).all():
-        raise InputError("--lr: is too large, the training diverged; give a smaller learning rate")
+        raise DIVERGED
     if options.solved:
         return fit_heads(data, [train], options, rng), history
     return Heads(*training.weights()), history
@@ -138,6 +139,9 @@ def cross_validate(
     Returns:
         Region -> probabilities float64 (R, N, C), and int (R, N): the index in `folds` of the fit
         that predicted an image.
+
+    Raises:
+        InputError: a training diverged.
     """
     heads = fit_regions(regions, [train for _, train, _ in folds], options, rng)
     data = next(iter(regions.values()))
@@ -148,6 +152,8 @@ def cross_validate(
         fit[repeat, test] = f
         for k, (name, region) in enumerate(regions.items()):
             predicted = heads.predict(region.values[test], k * len(folds) + f)
+            if not np.isfinite(predicted).all():
+                raise DIVERGED
             probabilities[name][repeat, test] = predicted
     return probabilities, fit
 

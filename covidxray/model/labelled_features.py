@@ -55,9 +55,17 @@ class LabelledFeatures:
         return 1 / (len(classes) * in_class[label] * variants[image])
 
     def standardisation(self, images: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Mean and standard deviation (D,) float32 over all rows of some images."""
-        values = self.values[self.rows_of(images)].astype(np.float64)
-        deviation = values.std(axis=0)
-        # A constant feature carries no information; a scale of 1 keeps it as it is.
-        scale = np.where(deviation > 1e-6, deviation, 1.0)
-        return values.mean(axis=0).astype(np.float32), scale.astype(np.float32)
+        """Mean and standard deviation (D,) float64 over all rows of some images."""
+        return standardise(self.values[self.rows_of(images)].astype(np.float64))
+
+
+def standardise(x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Standardise the columns of `x`, float64 (m, D), in place, and return the mean and the
+    standard deviation (D,) that they had."""
+    mean = x.mean(axis=0)
+    x -= mean
+    deviation = np.sqrt(np.einsum("ij,ij->j", x, x) / len(x))
+    # A constant feature carries no information; a scale of 1 keeps it as it is.
+    scale = np.where(deviation > 1e-6, deviation, 1.0)
+    x /= scale
+    return mean, scale

@@ -15,7 +15,7 @@ from covidxray.evaluation.regions import compare_regions
 from covidxray.model import heads
 from covidxray.model.features import Features
 from covidxray.model.head_network import HeadOptions
-from covidxray.model.labelled_features import LabelledFeatures
+from covidxray.model.labelled_features import LabelledFeatures, standardise
 from covidxray.pipeline.runs import CrossValidationResult, TrainConfig
 from covidxray.pipeline.training import head_options
 
@@ -87,12 +87,12 @@ def compare_with_chance(
         return None
     tables = {}
     for name, data in regions.items():
-        mean, scale = data.standardisation(np.arange(n))
+        table = data.values[:n].astype(np.float64)
+        standardise(table)
         # Baselines have a penalty of 1 for the sum of the losses, and heads l2 for their mean.
         strength = np.sqrt(options.l2 * n * (1 - 1 / folds_for(is_positive, groups)))
-        table = (data.values[:n] - mean) / scale / np.float32(strength)
         # A rotation that leaves at most n columns changes no score.
-        tables[name] = np.transpose(np.linalg.qr(table.T, mode="r"))
+        tables[name] = np.transpose(np.linalg.qr(table.T / strength, mode="r")).astype(np.float32)
     tested = fit_baselines(tables, is_positive, groups, rng, REGION_PERMUTATIONS)
     return {baseline.name: baseline.p_value for baseline in tested}
 
