@@ -98,7 +98,7 @@ def audit_verdict(audit: AuditResult, regions: RegionComparison | None = None) -
         verdict = (
             f"No shortcut found: none of these {len(audit.baselines)} baselines is shown to be "
             f"better than chance. That is no proof that there is none: with {audit.patients} "
-            "patients, one that reaches an AUC of 0.80 on average is missed in about "
+            "patients, one with an AUC of 0.80 is missed in about "
             f"{missed:.0f} % of such data sets, and there are others that none of these looks for."
         )
     elif best.name == "manifest":
