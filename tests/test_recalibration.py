@@ -104,3 +104,29 @@ def test_a_prevalence_multiplies_the_odds_of_equally_common_classes():
     np.testing.assert_allclose(at_prevalence(np.array([[0.2, 0.8]]), 0, 0.5), [[0.2, 0.8]])
     of_three = at_prevalence(np.full(3, 1 / 3), 2, 0.4)
     np.testing.assert_allclose(of_three, [0.3, 0.3, 0.4])
+
+
+def test_a_prevalence_is_that_of_each_image_alone():
+    rows = np.array([[0.2, 0.8], [0.6, 0.4], [0.5, 0.5]])
+    found = at_prevalence(rows, 1, 0.1)
+    np.testing.assert_allclose(found.sum(axis=1), 1)
+    np.testing.assert_allclose(found, [at_prevalence(row, 1, 0.1) for row in rows])
+
+
+def test_a_repeat_is_recalibrated_by_its_own_scores():
+    labels, scores = timid(60, 30, seed=4)
+    other = timid(60, 30, seed=5, strength=1.0)[1]
+    fold = np.stack([np.arange(60) % 3, np.arange(60) % 2])
+    both = recalibrate_out_of_fold(labels, np.concatenate([scores, other]), fold)
+    for repeat, one in enumerate((scores, other)):
+        alone = recalibrate_out_of_fold(labels, one, fold[repeat : repeat + 1])
+        np.testing.assert_allclose(both[repeat], alone[0], atol=1e-9)
+
+
+def test_three_classes_that_do_not_overlap_have_platts_targets():
+    labels = np.arange(30) % 3
+    scores = (0.3 + 0.1 * np.eye(3))[labels][None]
+    found = fit_recalibration(labels, scores).apply(scores)[0]
+    expected = np.full((30, 3), 1 / 24)
+    expected[np.arange(30), labels] = 11 / 12
+    np.testing.assert_allclose(found, expected, atol=1e-3)
