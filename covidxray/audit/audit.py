@@ -19,11 +19,11 @@ from covidxray.data.duplicates import merge_groups_with_copies, near_duplicates
 from covidxray.data.folders import PNEUMONIA
 from covidxray.data.image_statistics import ImageStatistics, feature_tables
 from covidxray.evaluation import intervals, splits
+from covidxray.evaluation.regions import LEVEL
 
 if TYPE_CHECKING:
     from covidxray.data.dataset import Dataset
 
-LEVEL = 0.01  # of corrected p-values; at 0.05 every twentieth clean data set would raise an alarm
 CAP = 500  # images of each class that the baselines are fitted on, to bound the time
 STRONG = 0.8  # AUC from which a baseline alone classifies well
 NORMAL = re.compile(r"\b(normal|healthy|no finding)\b", re.IGNORECASE)

@@ -72,13 +72,12 @@ def find_class_folders(
 ) -> tuple[tuple[str, ...], list[ClassFolder], list[InputError]]:
     """The names of the classes, their folders, and an error for each image outside of them.
 
-    The arguments are those of `dataset.load_dataset`.
+    The arguments are those of `loading.load_dataset`.
     """
     listing = list_folder(root)
     outside = [(listing.images, listing.foreign)]
     folders = [ClassFolder(folder.name, folder) for folder in listing.folders]
-    if _is_split(listing.folders, classes or ()):
-        splits = {folder: list_folder(folder) for folder in listing.folders}
+    if splits := _find_splits(listing.folders, classes or ()):
         outside += [(inner.images, inner.foreign) for inner in splits.values()]
         folders = [
             ClassFolder(folder.name, folder, held_out=split.name.lower() == TEST)
@@ -94,11 +93,13 @@ def find_class_folders(
     return names, [*folders, *(ClassFolder(*pair) for pair in added)], left_out
 
 
-def _is_split(folders: Sequence[Path], classes: Sequence[str]) -> bool:
+def _find_splits(folders: Sequence[Path], classes: Sequence[str]) -> dict[Path, Listing]:
+    """What `train`, `val` and `test` hold; empty if the folders are not these."""
     names = [folder.name.lower() for folder in folders]
     if TRAIN not in names or not set(names) <= set(SPLITS) or not set(names).isdisjoint(classes):
-        return False
-    return all(list_folder(folder).folders for folder in folders)
+        return {}
+    splits = {folder: list_folder(folder) for folder in folders}
+    return splits if all(listing.folders for listing in splits.values()) else {}
 
 
 def _check_names(

@@ -26,14 +26,6 @@ class Estimate:
     total: int | None = None
 
     @property
-    def p_value(self) -> float:
-        """Of the hypothesis that this AUC is 0.5 or less, from the lower end of its interval."""
-        if self.value <= 0.5:
-            return 1.0
-        value, low = (float(logit(np.clip(x, 1e-4, 1 - 1e-4))) for x in (self.value, self.low))
-        return float(ndtr(-Z * value / max(value - low, 1e-9)))
-
-    @property
     def short(self) -> str:
         """The value and its interval with two digits."""
         return f"{self.value:.2f} ({self.low:.2f} to {self.high:.2f})"

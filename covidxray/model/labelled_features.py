@@ -5,6 +5,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from covidxray.evaluation.recalibration import class_weights
+
 
 @dataclass(frozen=True)
 class LabelledFeatures:
@@ -45,14 +47,9 @@ class LabelledFeatures:
         return np.flatnonzero(np.isin(self.image, images))
 
     def weights(self, rows: np.ndarray) -> np.ndarray:
-        """Weights of rows that sum to 1, with the same sum for each class and within it for each
-        image: (m,) float64."""
-        image = self.image[rows]
-        label = self.labels[image]
-        images, classes = np.unique(image), np.unique(label)
-        in_class = np.bincount(self.labels[images], minlength=self.classes)
-        variants = np.bincount(image)
-        return 1 / (len(classes) * in_class[label] * variants[image])
+        """Weights of rows that sum to 1, with the same sum for each class: (m,) float64. Within it
+        each image has the same sum, because all have as many rows."""
+        return class_weights(self.labels[self.image[rows]])
 
     def standardisation(self, images: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Mean and standard deviation (D,) float64 over all rows of some images."""

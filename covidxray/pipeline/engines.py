@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 class LocalEngine:
     """This process: images are decoded in threads while the network computes.
 
-    See `dataset.inspect_files`, `features.extract` and `Predictor.predict_files`.
+    See `inspection.inspect_files`, `features.extract` and `Predictor.predict_files`.
     """
 
     inspect_files = staticmethod(inspect_files)
