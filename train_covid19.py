@@ -64,7 +64,7 @@ def train(inputs: "TrainingInputs") -> "TrainingRun":
     config, data, features = inputs.config, inputs.data, inputs.features
     streams, network = inputs.streams, inputs.network
     if lung_dice := training.compare_with_lung_masks(data, features):
-        print(f"lungs against masks that came with images: Dice {lung_dice}")
+        print(f"lungs found, against given masks: Dice {lung_dice}")
 
     info("training heads...")
     cross_validation = validation.run_cross_validation(config, data, features, streams.validation)
