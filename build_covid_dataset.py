@@ -19,6 +19,8 @@ def make_parser() -> argparse.ArgumentParser:
     add("-c", "--covid", required=True, type=cli.existing_folder, help="clone of the repository")
     add("-o", "--output", required=True, type=Path, help="class folder to fill")
     add("--controls", type=Path, metavar="DIR", help="class folder to fill with other findings")
+    normals = "class folder to fill with the repository's own radiographs read as normal"
+    add("--normals", type=Path, metavar="DIR", help=normals)
     add("--metadata", type=Path, help="version of metadata.csv to use (default: the clone's)")
     add("--finding", default="COVID-19", help="finding to select")
     add("--include-mixed", action="store_true", help="inclusion of images with further findings")
@@ -33,8 +35,11 @@ def make_parser() -> argparse.ArgumentParser:
 
 def main() -> None:
     args = make_parser().parse_args()
-    if args.controls and args.controls.resolve() == args.output.resolve():
-        raise InputError(f"--controls {args.controls}: is also the --output; choose another folder")
+    folders = {"--output": args.output, "--controls": args.controls, "--normals": args.normals}
+    used: dict[Path, str] = {}
+    for option, folder in folders.items():
+        if folder and (first := used.setdefault(folder.resolve(), option)) != option:
+            raise InputError(f"{option} {folder}: is also the {first}; choose another folder")
 
     from covidxray.data import cohen
     from covidxray.data.class_folder import check_replaceable, fill_folder
@@ -44,6 +49,8 @@ def main() -> None:
     selected = {args.output: cohen.select(records, args.finding, args.view, args.include_mixed)}
     if args.controls:
         selected[args.controls] = cohen.select_controls(records, args.finding, args.view)
+    if args.normals:
+        selected[args.normals] = cohen.select_normals(records, args.view)
     for folder in selected:
         check_replaceable(folder)
     selections = {}
@@ -58,6 +65,21 @@ def main() -> None:
         if masks:
             print(f"  {len(masks)} masks of lungs")
         fill_folder(folder, selection.images, selection.excluded, masks)
+    if args.normals:
+        print(describe_normals(selections[args.normals], selections[args.output], records))
+
+
+def describe_normals(
+    normals: "Selection", chosen: "Selection", records: "list[ManifestRow]"
+) -> str:
+    """What the normal images are, and how many are of patients with the selected finding."""
+    finding = {row.finding for row, _ in chosen.images}
+    ill = {record.patient_id for record in records if record.finding in finding}
+    also = sum(row.patient_id in ill for row, _ in normals.images)
+    return (
+        f"The normal images are radiographs read as normal; {also} of {len(normals.images)} are of "
+        "patients with\nthe selected finding. A model learns whether a radiograph looks abnormal."
+    )
 
 
 def choose(args: argparse.Namespace, folder: Path, rows: "list[ManifestRow]") -> "Selection":

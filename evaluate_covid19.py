@@ -28,6 +28,7 @@ def make_parser() -> argparse.ArgumentParser:
     seed = cli.number(int, at_least=0)
     add("--seed", default=42, type=seed, help="seed of the resampled intervals and of the audit")
     cli.add_decision_options(parser)
+    cli.add_evidence_options(parser)
     cli.add_engine_options(parser)
     return parser
 
@@ -48,6 +49,7 @@ def main() -> None:
         from covidxray.model.cache import open_cache
         from covidxray.model.predictor import Predictor
         from covidxray.pipeline import external
+        from covidxray.pipeline.external_run import ExternalConfig
 
         predictor = Predictor(args.model, open_cache(args.cache, args.engine), args.threshold)
     metadata = predictor.metadata
@@ -66,9 +68,8 @@ def main() -> None:
     found = tqdm(found, total=len(data), desc="VGG16", unit="image")
     predictions, gallery, unread = external.collect_predictions(found, data, predictor.positive)
     data = cli.leave_out_unread(data, unread)
-    run = external.evaluate_predictions(
-        predictor, data, predictions, gallery, args.seed, args.prevalence
-    )
+    config = ExternalConfig(args.seed, args.prevalence, tuple(args.stratify))
+    run = external.evaluate_predictions(predictor, data, predictions, gallery, config)
     print(external_report.format_text(run))
     save_outputs(run, args.json, args.report)
     print(f"\n{DISCLAIMER}")

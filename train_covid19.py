@@ -57,21 +57,15 @@ def train(inputs: "TrainingInputs") -> "TrainingRun":
     """Train and evaluate heads on the features, look for shortcuts, and print what is found."""
     from covidxray.audit.audit import run_audit
     from covidxray.pipeline import cross_validation as validation
-    from covidxray.pipeline import training
+    from covidxray.pipeline import strata, training
     from covidxray.pipeline.runs import TrainingRun
     from covidxray.report import text
 
     config, data, features = inputs.config, inputs.data, inputs.features
     streams, network = inputs.streams, inputs.network
-    if lung_dice := training.compare_with_lung_masks(data, features):
-        print(f"lungs found, against given masks: Dice {lung_dice}")
-
     info("training heads...")
     cross_validation = validation.run_cross_validation(config, data, features, streams.validation)
     holdout = training.run_holdout(config, data, features, cross_validation, streams.holdout)
-    print(text.format_holdout(holdout, data))
-    if cross_validation:
-        print(text.format_cross_validation(cross_validation))
 
     info("looking for shortcuts...")
     positive = data.index(config.positive)
@@ -85,12 +79,13 @@ def train(inputs: "TrainingInputs") -> "TrainingRun":
         cross_validation=cross_validation,
         audit=audit,
         versus_shortcut=validation.compare_with_best(cross_validation, data, config.region, audit),
-        lung_dice=lung_dice,
+        strata=strata.compare_within_strata(config, data, cross_validation, audit, streams.strata),
+        sites=strata.leave_sites_out(config, data, features, streams.strata),
+        lung_dice=training.compare_with_lung_masks(data, features),
         weights=(network.weights.name, network.weights.sha256),
         precision=network.precision,
     )
-    print(text.format_predictive_values(run.predictive_values), end="")
-    print(text.format_shortcut(audit, text.training_sentence(run), run.regions))
+    print(text.format_training(run))
     return run
 
 

@@ -109,6 +109,15 @@ def add_decision_options(parser: argparse.ArgumentParser) -> None:
     add("--prevalence", type=between, metavar="P", help=share)
 
 
+def add_evidence_options(parser: argparse.ArgumentParser) -> None:
+    """Add what the questions behind a good score need."""
+    agree = "properties in which two images must agree to be compared in the stratified AUC"
+    properties = ("site", "view", "device")
+    parser.add_argument(
+        "--stratify", default=list(properties), nargs="+", choices=properties, help=agree
+    )
+
+
 def show_dataset(data: "Dataset") -> None:
     """Print a data set's line, and on stderr what was left out and what has no manifest."""
     print(data)

@@ -60,6 +60,7 @@ def make_parser(description: str | None) -> argparse.ArgumentParser:
     target = "cross-validated sensitivity for which a threshold is chosen and stored"
     add("--sensitivity", type=fraction, help=target)
     cli.add_decision_options(parser)
+    cli.add_evidence_options(parser)
     add("--fit-all", action="store_true", help="switch for training the saved model on all images")
     add("--seed", default=42, type=number(int, 0), help="seed of all random numbers")
     cli.add_engine_options(parser)
@@ -72,7 +73,8 @@ def read_config(arguments: argparse.Namespace) -> "TrainConfig":
     """The parsed command line; InputError if options do not fit, or outputs cannot be written."""
     from covidxray.pipeline.runs import TrainConfig  # NumPy and SciPy are slow to import for --help
 
-    config = TrainConfig(**{**vars(arguments), "add": tuple(arguments.add)})
+    lists = {"add": tuple(arguments.add), "stratify": tuple(arguments.stratify)}
+    config = TrainConfig(**{**vars(arguments), **lists})
     if config.model.suffix != ".keras":
         raise InputError(f"--model {config.model}: file name must end in .keras; rename it")
     if config.plot.suffix.lower() not in PLOTS:

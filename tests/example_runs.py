@@ -20,12 +20,14 @@ from covidxray.evaluation.external_scores import ExternalScores
 from covidxray.evaluation.metrics import Subgroup
 from covidxray.evaluation.recalibration import class_weights
 from covidxray.evaluation.regions import compare_regions
-from covidxray.pipeline.external_run import ExternalRun
+from covidxray.evaluation.strata import Strata, score_strata
+from covidxray.pipeline.external_run import ExternalConfig, ExternalRun
 from covidxray.pipeline.runs import (
     Case,
     CrossValidationResult,
     Gallery,
     HoldoutResult,
+    SiteScore,
     TrainConfig,
     TrainingRun,
 )
@@ -67,6 +69,7 @@ CONFIG = TrainConfig(
     threshold=None,
     sensitivity=None,
     prevalence=None,
+    stratify=("site", "view"),
     fit_all=False,
     precision="auto",
     cache=None,
@@ -141,6 +144,15 @@ def example_regions(data):
     return scores, compare_regions(is_positive, scores, data.groups, found)
 
 
+def example_strata(data, scores):
+    """The scores within two strata, one of which has three quarters of the pairs or more."""
+    sites = ["North, PA" if i % 8 < 6 else "South, PA" for i in range(16)]
+    rows = [dataclasses.replace(row, site=s) for row, s in zip(data.rows, sites, strict=True)]
+    strata = Strata.of(rows, ("site", "view"))
+    rng = np.random.default_rng(0)
+    return score_strata(data.labels == 0, scores, data.groups, strata, rng)
+
+
 def training_run(data):
     """A run with 20 x 5-fold cross-validation, and half of the images held out."""
     covid = example_scores(data)
@@ -184,6 +196,8 @@ def training_run(data):
         ),
         audit=example_audit(data),
         versus_shortcut=intervals.Estimate(-0.04, -0.1, -0.01),
+        strata=example_strata(data, region_scores),
+        sites=(SiteScore("North", 6, 6, intervals.Estimate(0.7, 0.5, 0.9)),),
         lung_dice=intervals.Quartiles(0.9, 0.85, 0.95, 16),
         weights=("torchvision", "ec7d"),
         precision="bfloat16",
@@ -200,6 +214,7 @@ def external_run(data):
     share = intervals.share(predicted[is_positive] == 0, data.groups[is_positive])
     trained = np.arange(16) == 5
     return ExternalRun(
+        config=ExternalConfig(),
         model=Path("models/covid19.keras"),
         metadata=METADATA,
         data=data,
@@ -230,7 +245,7 @@ def external_run(data):
             ],
         ),
         regions=compare_regions(is_positive, region_scores, data.groups, np.arange(16) > 0),
+        strata=example_strata(data, region_scores),
         audit=example_audit(data),
         versus_shortcut=None,
-        prevalence=None,
     )

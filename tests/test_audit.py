@@ -16,12 +16,13 @@ from sklearn.linear_model import LogisticRegression
 
 from covidxray.audit import audit as audit_module
 from covidxray.audit.audit import run_audit
-from covidxray.audit.baselines import exchange_patients, fit_baselines, fit_logistic
+from covidxray.audit.baselines import fit_baselines, fit_logistic
 from covidxray.data.class_folder import fill_folder
 from covidxray.data.image_statistics import read_with_statistics
 from covidxray.data.loading import load_dataset
 from covidxray.data.manifest import ManifestRow
 from covidxray.errors import InputError
+from covidxray.evaluation.permutation import exchange_patients
 from covidxray.report.results import audit_results
 from covidxray.report.sentences import audit_advice, audit_verdict
 from covidxray.report.text import format_audit

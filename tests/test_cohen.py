@@ -7,6 +7,7 @@ import shutil
 import pytest
 
 from covidxray.data import cohen
+from covidxray.data.loading import load_dataset
 from covidxray.data.manifest import read_exclusions, read_manifest
 from covidxray.errors import InputError
 
@@ -370,3 +371,51 @@ def test_an_unknown_finding_or_view_is_said_with_those_that_exist(
     done = script("build_covid_dataset.py", "-c", root, "-o", tmp_path / "covid", *options)
     assert done.returncode == 2
     assert done.stderr.splitlines()[-1] == f"error: {said}"
+
+
+HOSPITAL = "Mount Sinai Hospital, Toronto"
+
+
+@pytest.mark.parametrize(
+    ("cells", "site"),
+    [
+        ({"location": HOSPITAL, "doi": "10.1/x"}, HOSPITAL),
+        ({"location": "Ospedale di Cattinara, Trieste"}, "Ospedale di Cattinara, Trieste"),
+        ({"location": "Italy", "doi": "10.1/x", "url": "https://a"}, "publication 10.1/x"),
+        ({"location": "", "url": "https://a"}, "publication https://a"),
+        ({"location": "Italy"}, ""),
+    ],
+)
+def test_the_site_is_the_hospital_or_else_the_publication(tmp_path, cells, site):
+    row = {"patientid": "1", "finding": "COVID-19", "view": "PA", "filename": "x.png", **cells}
+    write_table(tmp_path, [row], list(row))
+    assert cohen.read_metadata(tmp_path / "metadata.csv")[0].site == site
+
+
+def test_normals_are_the_images_without_finding_and_say_whose_they_are(clone, script, tmp_path):
+    root = clone(
+        ("1", "COVID-19", "PA", "a.png"),
+        ("1", "No Finding", "PA", "b.png"),
+        ("2", "No Finding", "PA", "c.png"),
+        ("3", "No Finding", "AP", "d.png"),
+        ("4", "SARS", "PA", "e.png"),
+    )
+    built = tmp_path / "dataset"
+    folders = ("--output", built / "covid", "--normals", built / "normal")
+    done = script("build_covid_dataset.py", "--covid", root, *folders)
+    assert done.returncode == 0, done.stderr
+    normal, covid = (read_manifest(built / name) for name in ("normal", "covid"))
+    assert sorted(normal) == ["b.png", "c.png"]
+    assert "1 of 2 are of patients with\nthe selected finding" in done.stdout
+    assert normal["b.png"].patient_id == covid["a.png"].patient_id
+    data = load_dataset(built, b"salt")
+    assert len(set(data.groups)) == 2
+
+
+@pytest.mark.parametrize("second", ["--controls", "--normals"])
+def test_no_two_folders_are_the_same(clone, script, tmp_path, second):
+    root = clone(("1", "COVID-19", "PA", "a.png"), ("2", "No Finding", "PA", "b.png"))
+    folders = ("--output", tmp_path / "x", second, tmp_path / "x")
+    done = script("build_covid_dataset.py", "--covid", root, *folders)
+    assert done.returncode == 2
+    assert f"{second} {tmp_path / 'x'}: is also the --output" in done.stderr

@@ -1,5 +1,6 @@
 """DICOM files are shown as a viewer shows them; of their patient no more than is needed is told."""
 
+import re
 import subprocess
 import sys
 
@@ -484,7 +485,22 @@ def test_ages_are_years_and_the_oldest_are_90(path, drawing, stored, given):
 def test_the_header_gives_patient_sex_and_view(path, drawing):
     save_dicom(path, drawing, PatientID=" 17 ", PatientSex="F", ViewPosition="PA")
     patient = patient_digest("17", SALT)
-    assert read_header(path) == {"patient_id": patient, "sex": "F", "view": "PA", "age": ""}
+    kept = {"patient_id": patient, "device": "", "sex": "F", "view": "PA", "age": ""}
+    assert read_header(path) == kept
+
+
+def test_the_device_is_a_salted_digest_of_maker_model_and_station(path, drawing):
+    machine = {"Manufacturer": "Acme", "ManufacturerModelName": "X1", "StationName": "ROOM2"}
+
+    def device(salt=SALT, **changed):
+        save_dicom(path, drawing, PatientID="1", **{**machine, **changed})
+        return dicom.read_header(ImageFile.read(path), salt)["device"]
+
+    assert re.fullmatch("[0-9a-f]{32}", device())
+    assert device() == device()
+    others = [device(b"other"), device(Manufacturer="B"), device(StationName="ROOM3")]
+    others.append(device(ManufacturerModelName="X2"))
+    assert device() not in others
 
 
 def test_an_id_with_and_without_its_issuer_is_one_patient(path, drawing):

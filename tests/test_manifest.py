@@ -8,6 +8,7 @@ from covidxray.data.loading import load_dataset
 from covidxray.data.manifest import (
     EXCLUDED,
     NAME,
+    OPTIONAL,
     ManifestRow,
     read_exclusions,
     read_manifest,
@@ -83,7 +84,7 @@ def test_another_table_of_that_name_stops_it_and_stays(tmp_path, picture, conten
         ("filename,source\nx.png,s\n", "no column"),
         (",".join(ManifestRow.__dataclass_fields__) + "\nx.png,s\n", "line 2 is damaged"),
         (
-            ",".join(ManifestRow.__dataclass_fields__) + 2 * "\nx.png,s,,,,,,,,,,no," + "\n",
+            ",".join(ManifestRow.__dataclass_fields__) + 2 * "\nx.png,s,,,,,,,,,,no,,," + "\n",
             "two rows",
         ),
     ],
@@ -92,6 +93,13 @@ def test_a_damaged_manifest_is_named(tmp_path, text, said):
     (tmp_path / NAME).write_text(text)
     with pytest.raises(InputError, match=said):
         read_manifest(tmp_path)
+
+
+def test_a_manifest_from_before_sites_and_masks_is_read(tmp_path):
+    columns = [f for f in ManifestRow.__dataclass_fields__ if f not in OPTIONAL]
+    (tmp_path / NAME).write_text(",".join(columns) + "\nx.png,s,,,PA,,,,,,,no\n")
+    found = read_manifest(tmp_path)["x.png"]
+    assert (found.view, found.site, found.device, found.mask_sha256) == ("PA", "", "", "")
 
 
 @pytest.fixture
@@ -136,10 +144,3 @@ def test_a_mask_that_is_gone_is_named(masked, picture):
     fill_folder(masked.parent / "b", [(row("z.png"), picture(3))])
     with pytest.raises(InputError, match=r"x\.jpg\.png: is listed in manifest.csv but missing"):
         load_dataset(masked.parent, b"salt", classes=("a", "b"))
-
-
-def test_a_manifest_from_before_there_were_masks_is_read(masked):
-    path = masked / NAME
-    lines = path.read_text().splitlines()
-    path.write_text("\n".join(line.rpartition(",")[0] for line in lines) + "\n")
-    assert read_manifest(masked)["x.jpg"].mask_sha256 == ""

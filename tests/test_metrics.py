@@ -372,7 +372,8 @@ def test_the_bootstrap_draws_all_images_of_a_patient_together(stratified):
         return 0.0
 
     rng = np.random.default_rng(0)
-    intervals.bootstrap(statistic, y_true, groups, rng, stratified=stratified, resamples=200)
+    strata = np.zeros(len(groups), int) if stratified else None
+    intervals.bootstrap(statistic, y_true, groups, rng, strata=strata, resamples=200)
     for weights in drawn:
         patients = [set(weights[groups == group]) for group in range(5)]
         assert all(len(counts) == 1 for counts in patients)

@@ -121,6 +121,8 @@ def test_metrics_json_has_all_that_a_training_run_found(run, tmp_path):
             "shortcuts",
             "sentence",
             "versus_shortcut",
+            "strata",
+            "sites",
             "dice",
         ),
     ]
@@ -181,7 +183,8 @@ def test_the_json_of_an_evaluation_has_all_that_it_found(external, tmp_path):
     found = as_json(tmp_path / "e.json", json_results(external))
     assert list(found) == [
         *("dataset", "model", "trained_on", "unlike_the_training_images", "heat_in_centre"),
-        *("heat_in_lungs", "pairs_of_lungs", "regions", "evaluation", "auc", "false_positive_rate"),
+        *("heat_in_lungs", "pairs_of_lungs", "regions", "strata", "evaluation", "auc"),
+        "false_positive_rate",
         *("calibration", "fixed", "subgroups", "predictive_values", "versus_shortcut"),
         *("shortcuts", "versions"),
     ]

@@ -16,6 +16,7 @@ from threadpoolctl import threadpool_limits
 from covidxray.data.prefetch import ordered_map
 from covidxray.evaluation import intervals, splits
 from covidxray.evaluation.intervals import Estimate
+from covidxray.evaluation.permutation import exchange_patients
 
 FOLDS, REPEATS, PERMUTATIONS, RESAMPLES = 5, 3, 299, 2000
 STEPS = 60  # of one fit; more of them no longer change the order of its scores
@@ -106,23 +107,6 @@ def permutation_p_values(
     }
 
 
-def exchange_patients(groups: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """Give every patient another one's labels: (N,) int64, the image whose label each receives.
-
-    A patient with more images than the other one uses that one's labels again from the first.
-    Patients `groups` (N,) are numbered from 0.
-    """
-    # The images sorted by patient, in random order within a patient, and their rank there.
-    order = np.lexsort((rng.random(len(groups)), groups))
-    sizes = np.bincount(groups)
-    first = np.cumsum(sizes) - sizes
-    rank = np.arange(len(groups)) - first[groups[order]]
-    other = rng.permutation(len(sizes))[groups[order]]
-    taken = np.empty_like(order)
-    taken[order] = order[first[other] + rank % sizes[other]]
-    return taken
-
-
 def _out_of_fold(x: np.ndarray, labels: np.ndarray, fold: np.ndarray) -> np.ndarray:
     """Scores (B, N) of B cross-validations: features (N, P), labels (B, N) and folds (B, N)."""
     scores = np.empty(labels.shape, np.float32)
@@ -198,5 +182,6 @@ def _estimate_auc(
         p, q = weights[y_true], weights[~y_true]
         return float(p @ ordered @ q / (p.sum() * q.sum()))
 
-    resampled = intervals.bootstrap(area, y_true, groups, rng, stratified=True, resamples=RESAMPLES)
+    one = np.zeros(len(groups), np.int64)
+    resampled = intervals.bootstrap(area, y_true, groups, rng, strata=one, resamples=RESAMPLES)
     return intervals.auc(y_true, scores, groups, True).widened(resampled.low, resampled.high)

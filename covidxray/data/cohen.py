@@ -8,6 +8,7 @@
   (`Pneumonia/Viral/COVID-19`).
 - Versions before 2 March 2020 have no `view`, those before 30 March no `folder` (it was `images`).
 - `modality` is `X-ray` or, in one version, `Radiograph`; early ones lack it. CT slices are `CT`.
+- `location` is a hospital, a city or a country, and is missing from the earliest versions.
 - Some rows name an image that the repository never had, or that another row names, too. In some
   versions a file name begins with its folder (`images/x.jpeg`).
 
@@ -18,6 +19,7 @@ which include lung that an opacity hides.
 import csv
 import logging
 import os
+import re
 import sys
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path, PurePosixPath
@@ -35,6 +37,9 @@ MASKS = "annotations/lungVAE-masks"
 REQUIRED = ("filename", "finding", "patientid", "view")  # columns
 COMMON = ("filename", "finding", "view", "age", "sex", "license", "url")  # with the manifest
 UNKNOWN = {"", "todo", "unknown"}
+NO_FINDING = "No Finding"
+# Words of a `location` that names a hospital, and not a city or a country alone.
+HOSPITAL = re.compile(r"hospital|ospedale|clinic|klinik|medical|m.dico|universit", re.IGNORECASE)
 OUTSIDE = "outside the repository"
 UNUSABLE = ("missing", "repeated", "damaged", OUTSIDE)
 ANOTHER, NOT_DRAWN = "another image of the patient", "not drawn"
@@ -90,8 +95,17 @@ def _manifest_row(cells: dict[str, str]) -> ManifestRow:
         source=SOURCE,
         source_id=name if is_path else f"{cells.get('folder') or 'images'}/{name}",
         patient_id=cells["patientid"],
+        site=_site(cells),
         **common,
     )
+
+
+def _site(cells: dict[str, str]) -> str:
+    """The hospital, or else the publication; "" if neither is known."""
+    location, publication = cells.get("location", ""), cells.get("doi") or cells["url"]
+    if HOSPITAL.search(location):
+        return location
+    return publication and f"publication {publication}"
 
 
 def check_choice(rows: Sequence[ManifestRow], finding: str, views: Sequence[str]) -> None:
@@ -128,6 +142,11 @@ def select_controls(
     """
     excluded = _findings(finding) | UNKNOWN
     return [row for row in _with_view(rows, views) if excluded.isdisjoint(_findings(row.finding))]
+
+
+def select_normals(rows: Iterable[ManifestRow], views: Sequence[str]) -> list[ManifestRow]:
+    """Images read as normal ("No Finding"), some of them of patients who have a disease."""
+    return select(rows, NO_FINDING, views)
 
 
 def _findings(cell: str) -> set[str]:

@@ -38,6 +38,7 @@ REQUIRED_FOR_FLOATS = ("Rows", "Columns", "BitsAllocated", "PhotometricInterpret
 REQUIRED = (*REQUIRED_FOR_FLOATS, "BitsStored", "PixelRepresentation")
 # The issuer of an ID does not count: some files of a patient name it, and others do not.
 HEADER = ("PatientID", "StudyInstanceUID", "PatientSex", "PatientAge", "ViewPosition")
+DEVICE = ("Manufacturer", "ManufacturerModelName", "StationName")
 FRAMES, SCAN, FILL = (0xC0, 0xC1, 0xC2, 0xC3, 0xF7), 0xDA, 0xFF  # second bytes of JPEG markers
 END = b"\xff\xd9"
 PER_YEAR = {"Y": 1, "M": 12, "W": 365.25 / 7, "D": 365.25}
@@ -49,17 +50,18 @@ OLDEST = 89  # years; a higher age could identify a person (45 CFR 164.514(b)(2)
 def read_header(file: ImageFile, salt: bytes) -> dict[str, str]:
     """Read the tags that are kept, without the pixels: fields of a `ManifestRow`.
 
-    They are the digest of the patient's ID, or else of the study (`patient_digest`),
-    the view, one of `VIEWS`, the sex, F, M or O, and the age in years, "90" for every age above 89;
-    "" for what the file does not tell. Raises InputError if the file cannot be parsed.
+    They are the digests (`patient_digest`) of the patient's ID, or else of the study, and of the
+    machine, the view, one of `VIEWS`, the sex, F, M or O, and the age in years, "90" for every age
+    above 89; "" for what the file does not tell. Raises InputError if the file cannot be parsed.
     """
     with _nothing_quoted(file.path):
-        ds = _parse(file, stop_before_pixels=True, specific_tags=list(HEADER))
-        values = (str(ds.get(name) or "").strip() for name in HEADER)
-        patient, study, sex, age, view = values
+        ds = _parse(file, stop_before_pixels=True, specific_tags=[*HEADER, *DEVICE])
+        values = [str(ds.get(name) or "").strip() for name in (*HEADER, *DEVICE)]
+    patient, study, sex, age, view, *device = values
     key = patient or study
     return {
         "patient_id": key and patient_digest(key, salt),
+        "device": patient_digest("\0".join(["device", *device]), salt) if any(device) else "",
         "view": view if view.upper() in VIEWS else "",
         "sex": sex if sex in ("F", "M", "O") else "",
         "age": _years(age),

@@ -28,6 +28,7 @@ from covidxray.errors import InputError
 Paths = Sequence[Path]
 
 SOURCE = "kaggle-chest-xray-pneumonia"
+SITE = "Guangzhou Women and Children's Medical Center"
 SPLITS = ("train", "test", "val")
 PATIENT = re.compile(r"(?:NORMAL2?-)?(?:IM-)?\d+(?=-)")
 
@@ -135,6 +136,7 @@ def row(root: Path, path: Path) -> ManifestRow:
         source_id=path.relative_to(root).as_posix(),
         patient_id=patient_of(path),
         finding="No Finding",
+        site=SITE,
         license="CC BY 4.0",
         url="https://data.mendeley.com/datasets/rscbjbr9sj",
     )

@@ -22,7 +22,8 @@ EXCLUDED_FIELDS = ("filename", "reason")
 class ManifestRow:
     """One image. Every field is text, and empty if the source does not give it.
 
-    `source_id` is the path of the image in its source; `synthetic` is "yes" for a drawing.
+    `source_id` is the path of the image in its source; `synthetic` is "yes" for a drawing. `site`
+    is the hospital or, marked so, the publication; `device` is a digest of the X-ray machine.
     """
 
     filename: str
@@ -38,9 +39,12 @@ class ManifestRow:
     sha256: str = ""
     synthetic: str = "no"
     mask_sha256: str = ""
+    site: str = ""
+    device: str = ""
 
 
 FIELDS = tuple(field.name for field in fields(ManifestRow))
+OPTIONAL = ("mask_sha256", "site", "device")  # columns that earlier versions did not write
 
 
 def read_manifest(folder: Path) -> dict[str, ManifestRow]:
@@ -58,7 +62,7 @@ def read_manifest(folder: Path) -> dict[str, ManifestRow]:
         # A file name may be any bytes.
         with path.open(newline="", encoding=encoding, errors="surrogateescape") as file:
             table = csv.DictReader(file, delimiter=separator_of(path, file))
-            header = (*(table.fieldnames or ()), "mask_sha256")  # the first version had no masks
+            header = (*(table.fieldnames or ()), *OPTIONAL)
             if missing := [name for name in FIELDS if name not in header]:
                 raise InputError(f"{path}: has no column {missing[0]!r}; build the folder again")
             for values in table:  # None stands for a missing cell, and is the key of extra ones

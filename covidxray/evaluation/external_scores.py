@@ -77,6 +77,7 @@ def subgroup_values(
     """
     return {
         "source": [row.source for row in rows],
+        "site": [row.site for row in rows],
         "sex": [row.sex for row in rows],
         "age": [age_band(row.age) for row in rows],
         "view": [row.view for row in rows],

@@ -128,7 +128,7 @@ def auc(
     value, influence = _area(y_true, y_score, groups)
     p, q = len(np.unique(groups[y_true])), len(np.unique(groups[~y_true]))
     factor = overlap_factor(value) if cross_validated else 1.0
-    estimate = Estimate(value, *_newcombe(value, p, q, factor))
+    estimate = Estimate(value, *newcombe(value, p, q, factor))
     if not 0 < value < 1:
         return estimate
     variance = factor * _covariance(influence, influence)
@@ -197,7 +197,7 @@ def _covariance(a: np.ndarray, b: np.ndarray) -> float:
     return float(total + a.shape[1] / max(a.shape[1] - 1, 1) * mixed)
 
 
-def _newcombe(value: float, p: int, q: int, factor: float) -> tuple[float, float]:
+def newcombe(value: float, p: int, q: int, factor: float) -> tuple[float, float]:
     """The smallest and the largest true area that is 1.96 of its standard errors from `value`.
 
     `factor` multiplies the variance.
@@ -216,21 +216,22 @@ def bootstrap(
     groups: np.ndarray,
     rng: np.random.Generator,
     *,
-    stratified: bool = False,
+    strata: np.ndarray | None = None,
     resamples: int = RESAMPLES,
 ) -> Estimate:
     """A statistic with its 95 % percentile interval over resampled patients, expanded for few.
 
     `statistic` gets (N,) int64, how often each image was drawn. A resample without a class that the
-    images have is left out, because the statistic may need both. If `stratified`, patients with
-    positive images only, with negative images only, and with both are resampled separately.
+    images have is left out, because the statistic may need both. With `strata` (N,) int64, the
+    patients of each are resampled on their own, and there those with positive images only, with
+    negative images only, and with both; a patient of several strata is in the first of them.
     Efron & Tibshirani, An Introduction to the Bootstrap (1993), chapter 13; the expansion by
     Student's t for the patients of the smaller class: Hesterberg, The American Statistician 69
     (2015) 371-386.
     """
     member = np.unique(groups, return_inverse=True)[1]
     values = []
-    for drawn in _draw_patients(member, y_true, rng, stratified, resamples):
+    for drawn in _draw_patients(member, y_true, rng, strata, resamples):
         weights = drawn[member]
         truth = y_true[weights > 0]
         if truth.any() == y_true.any() and truth.all() == y_true.all():
@@ -244,18 +245,26 @@ def bootstrap(
 
 
 def _draw_patients(
-    member: np.ndarray, y_true: np.ndarray, rng: np.random.Generator, stratified: bool, times: int
+    member: np.ndarray,
+    y_true: np.ndarray,
+    rng: np.random.Generator,
+    strata: np.ndarray | None,
+    times: int,
 ) -> Iterable[np.ndarray]:
     """How often each of P patients is drawn, (P,) int64, in each resample.
 
     The two ways of drawing use `rng` differently, so that a seed gives the same intervals as ever.
     """
     n = int(member.max()) + 1
-    if not stratified:
+    if strata is None:
         return (np.bincount(rng.integers(n, size=n), minlength=n) for _ in range(times))
     positive, negative = (np.bincount(member, y_true == side) > 0 for side in (True, False))
+    first = np.full(n, strata.max())
+    np.minimum.at(first, member, strata)
     drawn = np.zeros((times, n), np.int64)
-    for stratum in (positive & ~negative, positive & negative, ~positive & negative):
-        if size := int(stratum.sum()):
-            drawn[:, stratum] = rng.multinomial(size, np.full(size, 1 / size), times)
+    for kind in (positive & ~negative, positive & negative, ~positive & negative):
+        for stratum in np.unique(first[kind]):
+            cell = kind & (first == stratum)
+            size = int(cell.sum())
+            drawn[:, cell] = rng.multinomial(size, np.full(size, 1 / size), times)
     return drawn

@@ -14,8 +14,9 @@ from covidxray.evaluation.external_scores import score_external, subgroup_values
 from covidxray.evaluation.intervals import Estimate, auc_difference
 from covidxray.evaluation.metrics import LabelledProbabilities
 from covidxray.evaluation.regions import REGION_NAMES, compare_regions
+from covidxray.evaluation.strata import Strata, score_strata
 from covidxray.model.predictor import Prediction, Predictor
-from covidxray.pipeline.external_run import ExternalRun
+from covidxray.pipeline.external_run import ExternalConfig, ExternalRun
 from covidxray.pipeline.gallery import GalleryCollector
 from covidxray.pipeline.runs import Gallery
 
@@ -46,16 +47,14 @@ def evaluate_predictions(
     loaded: Dataset,
     predictions: list[Prediction],
     gallery: Gallery,
-    seed: int,
-    prevalence: float | None = None,
+    config: ExternalConfig,
 ) -> ExternalRun:
     """Score predictions against the labels of the data set, and audit the data set.
 
     Args:
         loaded: the N images that were predicted.
         predictions: of these images, with statistics.
-        seed: of the resampled intervals, and again of the audit.
-        prevalence: as for `ExternalRun`.
+        config: its seed is that of the resampled intervals, and again of the audit.
     """
     metadata, positive = predictor.metadata, predictor.positive
     image_statistics = [found.statistics for found in predictions if found.statistics]
@@ -76,13 +75,16 @@ def evaluate_predictions(
     }
     lungs_found = np.array([found.lungs_found for found in predictions])
     subgroups = subgroup_values(data.rows, trained_images | trained_patients)
-    regions, audit, versus_shortcut = None, None, None
+    regions, strata, audit, versus_shortcut = None, None, None, None
     if labelled.has_both:
-        truth, rng = labelled.is_positive, np.random.default_rng(seed)
+        truth, rng = labelled.is_positive, np.random.default_rng(config.seed)
         p_values = permutation_p_values(truth, region_scores, data.groups, rng)
         regions = compare_regions(truth, region_scores, data.groups, lungs_found, p_values)
-        audit, versus_shortcut = _audit(loaded, image_statistics, labelled, seed)
+        in_strata = Strata.of(data.rows, config.stratify)
+        strata = score_strata(truth, region_scores, data.groups, in_strata, rng)
+        audit, versus_shortcut = _audit(loaded, image_statistics, labelled, config.seed)
     return ExternalRun(
+        config=config,
         model=predictor.path,
         metadata=metadata,
         data=data,
@@ -95,11 +97,11 @@ def evaluate_predictions(
         gallery=gallery,
         trained_images=trained_images,
         trained_patients=trained_patients,
-        scores=score_external(labelled, subgroups, np.random.default_rng(seed)),
+        scores=score_external(labelled, subgroups, np.random.default_rng(config.seed)),
         regions=regions,
+        strata=strata,
         audit=audit,
         versus_shortcut=versus_shortcut,
-        prevalence=prevalence,
     )
 
 

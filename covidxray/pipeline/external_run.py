@@ -11,11 +11,24 @@ from covidxray.evaluation.external_scores import ExternalScores
 from covidxray.evaluation.intervals import Estimate
 from covidxray.evaluation.metrics import predictive_values
 from covidxray.evaluation.regions import RegionComparison
+from covidxray.evaluation.strata import PROPERTIES, StratifiedScores
 from covidxray.pipeline.runs import Gallery
 
 if TYPE_CHECKING:
     from covidxray.data.dataset import Dataset
     from covidxray.model.model_file import ModelMetadata
+
+
+@dataclass(frozen=True)
+class ExternalConfig:
+    """Options of evaluate_covid19.py; each field has the name of its option.
+
+    `prevalence` is the share of positive patients where the model is used, if that is known.
+    """
+
+    seed: int = 42
+    prevalence: float | None = None
+    stratify: tuple[str, ...] = PROPERTIES
 
 
 @dataclass(frozen=True)
@@ -36,10 +49,11 @@ class ExternalRun:
             the training images.
         scores: at the model's threshold, and what needs none.
         versus_shortcut: AUC of the model minus that of the best shortcut; None without an audit.
-        prevalence: share of positive patients where the model is used, if that is known.
-        regions, audit: None where the images are of one class, or, of the audit, too few patients.
+        regions, strata, audit: None where the images are of one class; of the audit, also where
+            they are of too few patients.
     """
 
+    config: ExternalConfig
     model: Path
     metadata: "ModelMetadata"
     data: "Dataset"
@@ -54,12 +68,12 @@ class ExternalRun:
     trained_patients: np.ndarray
     scores: ExternalScores
     regions: RegionComparison | None
+    strata: StratifiedScores | None
     audit: AuditResult | None
     versus_shortcut: Estimate | None
-    prevalence: float | None
 
     @property
     def predictive_values(self) -> dict[str, Estimate]:
-        """PPV and NPV at `prevalence`; see `metrics.predictive_values`."""
+        """PPV and NPV at the prevalence; see `metrics.predictive_values`."""
         scores = self.scores.evaluation
-        return predictive_values(scores.sensitivity, scores.specificity, self.prevalence)
+        return predictive_values(scores.sensitivity, scores.specificity, self.config.prevalence)

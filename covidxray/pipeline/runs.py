@@ -10,6 +10,7 @@ from covidxray.audit.audit import AuditResult
 from covidxray.evaluation import metrics
 from covidxray.evaluation.intervals import Estimate, Quartiles
 from covidxray.evaluation.regions import RegionComparison
+from covidxray.evaluation.strata import StratifiedScores
 
 if TYPE_CHECKING:
     from covidxray.data.dataset import Dataset
@@ -47,6 +48,7 @@ class TrainConfig:
     threshold: float | None
     sensitivity: float | None
     prevalence: float | None
+    stratify: tuple[str, ...]
     fit_all: bool
     precision: str
     cache: Path | None
@@ -113,6 +115,16 @@ class CrossValidationResult:
 
 
 @dataclass(frozen=True)
+class SiteScore:
+    """The AUC at a site whose images and patients did not train the head."""
+
+    site: str
+    positives: int
+    negatives: int
+    auc: Estimate
+
+
+@dataclass(frozen=True)
 class Case:
     """One image, what the model predicts for it, and where that comes from.
 
@@ -161,7 +173,8 @@ class TrainingRun:
         positive: label of the positive class.
         cross_validation: None with `--repeats 0`.
         versus_shortcut: cross-validated AUC minus that of the best shortcut, on the same images;
-            None without cross-validation.
+            None without cross-validation, as is `strata`.
+        sites: scores at sites that were left out.
         lung_dice: overlap of the lungs found with the masks that came with the images; None
             where none came.
         weights: name and SHA-256 of the ImageNet weights.
@@ -176,6 +189,8 @@ class TrainingRun:
     cross_validation: CrossValidationResult | None
     audit: AuditResult
     versus_shortcut: Estimate | None
+    strata: StratifiedScores | None
+    sites: tuple[SiteScore, ...]
     lung_dice: Quartiles | None
     weights: tuple[str, str]
     precision: str

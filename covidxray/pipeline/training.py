@@ -40,14 +40,14 @@ class RandomStreams:
     validation: np.random.Generator
     final_fits: np.random.Generator
     outliers: np.random.Generator
+    strata: np.random.Generator
     audit: np.random.Generator
 
     @classmethod
     def from_seed(cls, seed: int) -> "RandomStreams":
         """The streams of `--seed`. That of the audit is the one that audit_dataset.py has, too."""
-        augmentation, holdout, validation, final, outliers = np.random.default_rng(seed).spawn(5)
-        audit = np.random.default_rng(seed)
-        return cls(augmentation, holdout, validation, final, outliers, audit)
+        streams = np.random.default_rng(seed).spawn(6)
+        return cls(*streams, *[np.random.default_rng(seed)])
 
 
 @dataclass(frozen=True)

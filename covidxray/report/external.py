@@ -23,6 +23,8 @@ def format_text(run: ExternalRun) -> str:
             "are of\npatients trained on. The numbers are too good by them; see the subgroups."
         )
     lines.append(f"unlike the training images: {run.warnings} of {len(run.data)}")
+    if run.strata:
+        lines.append(f"\n{text.format_strata(run.strata, run.metadata.positive)}")
     rule = text.describe_threshold(run.metadata.positive, run.metadata.threshold)
     lines.append(f"\n{text.wrap(f'classified as {rule}:')}\n")
     lines.append(format_scores(run.scores, run.data.classes))
@@ -54,6 +56,7 @@ def json_results(run: ExternalRun) -> dict[str, Any]:
         "heat_in_lungs": run.gallery.heat_in_lungs,
         "pairs_of_lungs": run.pairs_of_lungs,
         "regions": run.regions and asdict(run.regions),
+        "strata": run.strata and asdict(run.strata),
         **asdict(run.scores),
         "predictive_values": {name: asdict(e) for name, e in run.predictive_values.items()},
         "versus_shortcut": run.versus_shortcut and asdict(run.versus_shortcut),

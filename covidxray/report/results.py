@@ -34,6 +34,8 @@ def training_results(run: TrainingRun) -> dict[str, Any]:
         "shortcuts": audit_results(run.audit, run.regions),
         "sentence": training_sentence(run),
         "versus_shortcut": run.versus_shortcut and asdict(run.versus_shortcut),
+        "strata": run.strata and asdict(run.strata),
+        "sites": [asdict(site) for site in run.sites],
         "dice": run.lung_dice and asdict(run.lung_dice),
     }
 

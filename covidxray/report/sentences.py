@@ -3,6 +3,7 @@
 from covidxray.audit.audit import STRONG, AuditResult
 from covidxray.evaluation.intervals import Estimate
 from covidxray.evaluation.regions import RegionComparison
+from covidxray.evaluation.strata import StratifiedScores
 
 BASELINES = {
     "frame": "the outer frame alone",
@@ -63,6 +64,19 @@ def describe_regions(regions: RegionComparison) -> str:
         return f"{areas}; both predict the class, and {found}."
     only = "the lungs" if inside else "the rest of the image"
     return f"{areas}: only {only} can be shown to be better than chance, but {found}."
+
+
+def explain_undefined(strata: StratifiedScores, positive: str) -> str:
+    """Why no pair of images lies in one stratum, and what follows."""
+    if not strata.known:
+        return "site, view and device of the images are unknown"
+    first, *rest = strata.known
+    same = {"view": " in the same view", "device": " by the same device"}
+    agree = "".join(same[name] for name in rest)
+    return (
+        f"no {first} has images of both classes{agree}, so this data set cannot tell {positive} "
+        "from how and where the images were taken."
+    )
 
 
 def compare_with_shortcut(

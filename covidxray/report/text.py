@@ -9,16 +9,63 @@ from covidxray.data.dataset import Dataset
 from covidxray.evaluation.intervals import Estimate
 from covidxray.evaluation.metrics import ClassificationScores
 from covidxray.evaluation.regions import REGION_NAMES, RegionComparison
-from covidxray.pipeline.runs import CrossValidationResult, HoldoutResult, TrainingRun
-from covidxray.report.sentences import audit_advice, audit_verdict, compare_with_shortcut
+from covidxray.evaluation.strata import StratifiedScores
+from covidxray.pipeline.runs import CrossValidationResult, HoldoutResult, SiteScore, TrainingRun
+from covidxray.report.sentences import (
+    audit_advice,
+    audit_verdict,
+    compare_with_shortcut,
+    explain_undefined,
+)
 
 if TYPE_CHECKING:
     from covidxray.model.model_file import ModelMetadata
 
+MOST = 0.8  # fraction of the pairs from which on the largest stratum is named
+STRATIFIED_NAMES = {"shortcut": "best shortcut"}
 PROBABILITY = (
     "A probability is stated for classes that are equally common: where they are, four in five of "
     "the images with a probability of 0.8 are of that class."
 )
+
+
+def format_training(run: TrainingRun) -> str:
+    """All results of a training run; the AUC within strata comes first."""
+    blocks = []
+    if run.lung_dice:
+        blocks.append(f"lungs found, against given masks: Dice {run.lung_dice}")
+    if run.strata:
+        blocks.append(f"\n{format_strata(run.strata, run.config.positive)}")
+    if run.sites:
+        blocks.append(format_sites(run.sites))
+    blocks.append(format_holdout(run.holdout, run.data))
+    if run.cross_validation:
+        blocks.append(format_cross_validation(run.cross_validation))
+    shortcut = format_shortcut(run.audit, training_sentence(run), run.regions)
+    return "\n".join([*blocks, format_predictive_values(run.predictive_values) + shortcut])
+
+
+def format_strata(strata: StratifiedScores, positive: str) -> str:
+    """The AUCs within strata, or why there are none."""
+    heading = f"auc within strata of {' and '.join(strata.known)}" if strata.known else "auc"
+    if not strata.areas:
+        return wrap(f"{heading}: not defined: {explain_undefined(strata, positive)}")
+    size = f"{strata.pairs} pairs of images in {strata.strata} strata"
+    if strata.share > MOST and strata.strata > 1:
+        size += f", {100 * strata.share:.0f} % of them in {strata.largest}"
+    lines = [wrap(f"{heading} ({size}):"), ""]
+    for name, area in strata.areas.items():
+        label = REGION_NAMES.get(name, STRATIFIED_NAMES.get(name, name))
+        lines.append(f"{label}: {area}  p = {strata.p_values[name]:.3f}")
+    return "\n".join(lines)
+
+
+def format_sites(sites: Sequence[SiteScore]) -> str:
+    """The AUC at each site that was left out of training."""
+    lines = ["\nauc at a site that was left out of training:", ""]
+    for one in sites:
+        lines.append(f"{one.auc.short}  {one.positives} + {one.negatives} images, {one.site}"[:80])
+    return "\n".join(lines)
 
 
 def format_holdout(holdout: HoldoutResult, data: Dataset) -> str:
