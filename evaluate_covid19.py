@@ -29,6 +29,9 @@ def make_parser() -> argparse.ArgumentParser:
     add("--seed", default=42, type=seed, help="seed of the resampled intervals and of the audit")
     cli.add_decision_options(parser)
     cli.add_evidence_options(parser)
+    exchanged = "number of normal images whose lungs and chests are exchanged with those of up to "
+    exchanged += "500 images, 0 for none"
+    add("--transplant", default=3, type=cli.number(int, 0), metavar="K", help=exchanged)
     cli.add_engine_options(parser)
     return parser
 

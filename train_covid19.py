@@ -57,7 +57,7 @@ def train(inputs: "TrainingInputs") -> "TrainingRun":
     """Train and evaluate heads on the features, look for shortcuts, and print what is found."""
     from covidxray.audit.audit import run_audit
     from covidxray.pipeline import cross_validation as validation
-    from covidxray.pipeline import strata, training
+    from covidxray.pipeline import strata, training, transplants
     from covidxray.pipeline.runs import TrainingRun
     from covidxray.report import text
 
@@ -67,9 +67,13 @@ def train(inputs: "TrainingInputs") -> "TrainingRun":
     cross_validation = validation.run_cross_validation(config, data, features, streams.validation)
     holdout = training.run_holdout(config, data, features, cross_validation, streams.holdout)
 
+    info("exchanging lungs...")
+    exchanged = transplants.exchange_lungs(
+        config, network, data, features, cross_validation, streams.transplants
+    )
     info("looking for shortcuts...")
-    positive = data.index(config.positive)
-    audit = run_audit(inputs.loaded, features.image_statistics, positive, streams.audit)
+    positive, statistics = data.index(config.positive), features.image_statistics
+    audit = run_audit(inputs.loaded, statistics, positive, streams.audit)
     run = TrainingRun(
         config=config,
         data=data,
@@ -81,6 +85,7 @@ def train(inputs: "TrainingInputs") -> "TrainingRun":
         versus_shortcut=validation.compare_with_best(cross_validation, data, config.region, audit),
         strata=strata.compare_within_strata(config, data, cross_validation, audit, streams.strata),
         sites=strata.leave_sites_out(config, data, features, streams.strata),
+        transplants=exchanged,
         lung_dice=training.compare_with_lung_masks(data, features),
         weights=(network.weights.name, network.weights.sha256),
         precision=network.precision,
@@ -94,7 +99,7 @@ def save_outputs(
 ) -> None:
     """Write plot, model, metrics and report: all of them, or none if one cannot be written."""
     from covidxray.pipeline import saving
-    from covidxray.report import html, plots, results, text
+    from covidxray.report import evidence, html, plots, results, text
 
     info("saving plot, model and metrics...")
     with atomic_writes() as output:
@@ -109,6 +114,7 @@ def save_outputs(
             with output(run.config.report) as path:
                 metadata, gallery = saving.explain_holdout(run, model, predict_files)
                 html.write_report(path, html.training_content(run, metadata, gallery))
+        evidence.save_pictures(run.config.transplant_pictures, run.transplants)
 
 
 if __name__ == "__main__":

@@ -116,6 +116,8 @@ def add_evidence_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--stratify", default=list(properties), nargs="+", choices=properties, help=agree
     )
+    folder = "folder for pictures of the transplant test, originals and transplants side by side"
+    parser.add_argument("--transplant-pictures", type=Path, metavar="DIR", help=folder)
 
 
 def show_dataset(data: "Dataset") -> None:

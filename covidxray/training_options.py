@@ -61,6 +61,11 @@ def make_parser(description: str | None) -> argparse.ArgumentParser:
     add("--sensitivity", type=fraction, help=target)
     cli.add_decision_options(parser)
     cli.add_evidence_options(parser)
+    exchanged = (
+        "number of reference images whose lungs and chests are exchanged with those of up to "
+    )
+    exchanged += "500 images, 0 for none (default: one reference's lungs, in up to 50 images)"
+    add("--transplant", type=number(int, 0), metavar="K", help=exchanged)
     add("--fit-all", action="store_true", help="switch for training the saved model on all images")
     add("--seed", default=42, type=number(int, 0), help="seed of all random numbers")
     cli.add_engine_options(parser)

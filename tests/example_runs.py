@@ -21,6 +21,7 @@ from covidxray.evaluation.metrics import Subgroup
 from covidxray.evaluation.recalibration import class_weights
 from covidxray.evaluation.regions import compare_regions
 from covidxray.evaluation.strata import Strata, score_strata
+from covidxray.evaluation.transplants import score_transplants
 from covidxray.pipeline.external_run import ExternalConfig, ExternalRun
 from covidxray.pipeline.runs import (
     Case,
@@ -30,6 +31,8 @@ from covidxray.pipeline.runs import (
     SiteScore,
     TrainConfig,
     TrainingRun,
+    TransplantPicture,
+    TransplantRun,
 )
 
 CLASSES = ("covid", "normal")
@@ -70,6 +73,8 @@ CONFIG = TrainConfig(
     sensitivity=None,
     prevalence=None,
     stratify=("site", "view"),
+    transplant=1,
+    transplant_pictures=None,
     fit_all=False,
     precision="auto",
     cache=None,
@@ -153,6 +158,17 @@ def example_strata(data, scores):
     return score_strata(data.labels == 0, scores, data.groups, strata, rng)
 
 
+def example_transplants(data, scores):
+    """With the same lungs in every image the scores become noise, and little else changes them."""
+    noise = np.random.default_rng(2).normal(size=(2, 20, 16))
+    kinds = {"fixed_lungs": noise, "own_lungs": scores + noise / 50, "put_back": scores[None]}
+    kinds["untouched"] = scores
+    found = score_transplants(data.labels == 0, kinds, data.groups, 3, True)
+    images = [read_image(path) for path in data.paths[:3]]
+    picture = TransplantPicture("covid/a & b.jpg", "covid", *images)
+    return TransplantRun({"lungs": found, "whole": found}, (picture,))
+
+
 def training_run(data):
     """A run with 20 x 5-fold cross-validation, and half of the images held out."""
     covid = example_scores(data)
@@ -189,6 +205,8 @@ def training_run(data):
             labels=data.labels,
             is_positive=data.labels == 0,
             region_scores=region_scores,
+            heads={},
+            fold=fold,
             probabilities=covid,
             threshold=0.25,
             scores=metrics.score_repeats(labelled, both, fold),
@@ -197,6 +215,7 @@ def training_run(data):
         audit=example_audit(data),
         versus_shortcut=intervals.Estimate(-0.04, -0.1, -0.01),
         strata=example_strata(data, region_scores),
+        transplants=example_transplants(data, covid),
         sites=(SiteScore("North", 6, 6, intervals.Estimate(0.7, 0.5, 0.9)),),
         lung_dice=intervals.Quartiles(0.9, 0.85, 0.95, 16),
         weights=("torchvision", "ec7d"),

@@ -12,7 +12,7 @@ from covidxray.data.loading import load_dataset
 from covidxray.data.manifest import ManifestRow
 from covidxray.evaluation import intervals
 from covidxray.evaluation.regions import compare_regions
-from covidxray.report.sentences import audit_verdict, describe_regions
+from covidxray.report.sentences import audit_verdict, describe_regions, describe_transplants
 from covidxray.report.text import format_regions
 
 
@@ -150,17 +150,17 @@ def drawings(seed, diseased, shortcut):
 def audited(tmp_path_factory):
     """A function that audits drawings whose sick have a lesion, a marker or both.
 
-    It returns the comparison of the regions, the audit and its verdict.
+    It returns the comparison of the regions, the audit and its verdict, and the scores of the
+    transplant test of the whole picture.
     """
     from covidxray.audit.audit import run_audit
     from covidxray.model.features import extract
-    from covidxray.model.lungs import load_segmenter
-    from covidxray.model.vgg16 import RECIPES, build_backbone, resolve_precision
+    from covidxray.model.network import build_network
     from covidxray.model.weights import load_weights
     from covidxray.pipeline.cross_validation import run_cross_validation
+    from covidxray.pipeline.transplants import exchange_lungs
 
-    recipe = RECIPES["portable"]
-    backbone = build_backbone(load_weights(), recipe, resolve_precision("auto"))
+    network = build_network("portable", load_weights(), "auto")
     normal = drawings(2, False, None)
 
     def run(lesion, shortcut):
@@ -170,34 +170,47 @@ def audited(tmp_path_factory):
             fill_folder(root / name, zip(rows, images, strict=True))
         data = load_dataset(root, b"salt")
         unrotated = np.zeros((len(data), 0))
-        features = extract(backbone, recipe, load_segmenter(), data.paths, unrotated)
-        config = replace(CONFIG, region="whole", folds=5, repeats=4)
-        regions = run_cross_validation(config, data, features, np.random.default_rng(0)).regions
+        parts = network.backbone, network.recipe, network.segmenter
+        features = extract(*parts, data.paths, unrotated)
+        config, rng = replace(CONFIG, region="whole", folds=5, repeats=4), np.random.default_rng(0)
+        found = run_cross_validation(config, data, features, rng)
         audit = run_audit(data, features.image_statistics, 0, np.random.default_rng(0))
-        return regions, audit, audit_verdict(audit, regions)
+        exchanged = exchange_lungs(config, network, data, features, found, rng).regions["whole"]
+        return found.regions, audit, audit_verdict(audit, found.regions), exchanged
 
     return run
 
 
 @pytest.mark.slow
 def test_with_a_lesion_and_no_shortcut_the_lungs_predict_better(audited):
-    regions, _, verdict = audited(lesion=True, shortcut=None)
+    regions, _, verdict, exchanged = audited(lesion=True, shortcut=None)
     assert regions.difference.low > 0
     assert "the lungs predict the class better" in verdict
+    # The lungs carry what the model knows, and nothing else does.
+    assert exchanged.own_lungs.low > 0.7
+    assert exchanged.own_drop.low < 0.1
+    assert exchanged.fixed_lungs.low < 0.5 < exchanged.fixed_lungs.high
+    assert exchanged.drop.low > 0.1
+    assert "the model needs the lungs." in describe_transplants(exchanged)
 
 
 @pytest.mark.slow
 def test_with_a_marker_and_no_lesion_the_outside_predicts_better(audited):
-    regions, audit, verdict = audited(lesion=False, shortcut="marker")
+    regions, audit, verdict, exchanged = audited(lesion=False, shortcut="marker")
     assert regions.difference.high < 0
     assert audit.alarm
     assert "which is more: the model does not need the lungs" in verdict
+    assert exchanged.fixed_lungs.low > 0.7
+    assert exchanged.own_lungs.low < 0.5 < exchanged.own_lungs.high
+    assert exchanged.own_drop.low > 0.1
+    assert "the model does not need the lungs" in describe_transplants(exchanged)
 
 
 @pytest.mark.slow
 @pytest.mark.long
 def test_with_a_lesion_and_a_marker_the_verdict_names_both(audited):
-    _, audit, verdict = audited(lesion=True, shortcut="marker")
+    _, audit, verdict, exchanged = audited(lesion=True, shortcut="marker")
     assert audit.alarm
     assert "The label can be read from" in verdict
     assert "both predict the class" in verdict
+    assert min(exchanged.fixed_lungs.low, exchanged.own_lungs.low) > 0.6

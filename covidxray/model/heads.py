@@ -33,11 +33,11 @@ def default_batch_size(n: int) -> int:
 class Heads(StandardisedLayers):
     """F trained heads: standardisation (F, D), kernels (F, in, out) and biases (F, out)."""
 
-    def pick(self, fit: int) -> "Heads":
-        """One of the F heads, as F = 1 heads."""
-        one = slice(fit, fit + 1)
-        kernels, biases = (tuple(w[one] for w in part) for part in (self.kernels, self.biases))
-        return Heads(self.mean[one], self.scale[one], kernels, biases)
+    def pick(self, fit: int, number: int = 1) -> "Heads":
+        """A number of the F heads, from head `fit` on."""
+        some = slice(fit, fit + number)
+        kernels, biases = (tuple(w[some] for w in part) for part in (self.kernels, self.biases))
+        return Heads(self.mean[some], self.scale[some], kernels, biases)
 
     def recalibrated(self, recalibration: Recalibration) -> "Heads":
         """These heads with a recalibration in the weights of the last layer."""
@@ -128,7 +128,7 @@ def cross_validate(
     folds: Sequence[tuple[int, np.ndarray, np.ndarray]],
     options: HeadOptions,
     rng: np.random.Generator,
-) -> tuple[dict[str, np.ndarray], np.ndarray]:
+) -> tuple[dict[str, np.ndarray], np.ndarray, dict[str, Heads]]:
     """Train a head on every region in every fold of every repeat, and predict the test images.
 
     Args:
@@ -138,7 +138,7 @@ def cross_validate(
 
     Returns:
         Region -> probabilities float64 (R, N, C), and int (R, N): the index in `folds` of the fit
-        that predicted an image.
+        that predicted an image, and region -> heads of the fits.
 
     Raises:
         InputError: a training diverged.
@@ -155,7 +155,8 @@ def cross_validate(
             if not np.isfinite(predicted).all():
                 raise DIVERGED
             probabilities[name][repeat, test] = predicted
-    return probabilities, fit
+    fits = {name: heads.pick(k * len(folds), len(folds)) for k, name in enumerate(regions)}
+    return probabilities, fit, fits
 
 
 def fit_regions(

@@ -41,7 +41,7 @@ def run_cross_validation(
     labels, groups = data.labels, data.groups
     folds = list(splits.repeated_folds(labels, groups, config.folds, config.repeats, split_rng))
     regions = features.labelled(labels)
-    scores, fold = heads.cross_validate(regions, folds, head_options(config), head_rng)
+    scores, fold, fitted = heads.cross_validate(regions, folds, head_options(config), head_rng)
     own, positive = scores[config.region], data.index(config.positive)
     probabilities = recalibrate_out_of_fold(labels, own, fold)
     is_positive = labels == positive
@@ -63,6 +63,8 @@ def run_cross_validation(
         labels=labels,
         is_positive=is_positive,
         region_scores=region_scores,
+        heads=fitted,
+        fold=fold,
         probabilities=labelled.y_score,
         threshold=threshold,
         scores=metrics.score_repeats(labelled, own, fold),

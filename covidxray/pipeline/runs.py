@@ -11,6 +11,7 @@ from covidxray.evaluation import metrics
 from covidxray.evaluation.intervals import Estimate, Quartiles
 from covidxray.evaluation.regions import RegionComparison
 from covidxray.evaluation.strata import StratifiedScores
+from covidxray.evaluation.transplants import TransplantScores
 
 if TYPE_CHECKING:
     from covidxray.data.dataset import Dataset
@@ -49,6 +50,8 @@ class TrainConfig:
     sensitivity: float | None
     prevalence: float | None
     stratify: tuple[str, ...]
+    transplant: int | None
+    transplant_pictures: Path | None
     fit_all: bool
     precision: str
     cache: Path | None
@@ -98,6 +101,8 @@ class CrossValidationResult:
         labels: (N,) int64, of the images that took part.
         is_positive: (N,) bool, whether they are of the positive class.
         region_scores: region -> (R, N) float64, score of the positive class.
+        heads: region -> the heads of all fits.
+        fold: (R, N) int64, the fit that was not trained on an image, and scored it.
         probabilities: (R, N) float64, recalibrated, of the positive class from the model's region.
         threshold: the given one, or the one that keeps the given sensitivity; None for neither.
         scores: of these probabilities at the threshold.
@@ -108,6 +113,8 @@ class CrossValidationResult:
     labels: np.ndarray
     is_positive: np.ndarray
     region_scores: dict[str, np.ndarray]
+    heads: dict[str, "Heads"]
+    fold: np.ndarray
     probabilities: np.ndarray
     threshold: float | None
     scores: metrics.CrossValidationScores
@@ -122,6 +129,28 @@ class SiteScore:
     positives: int
     negatives: int
     auc: Estimate
+
+
+@dataclass(frozen=True)
+class TransplantPicture:
+    """An image, uint8 RGB (224, 224, 3), and what the first reference made of it.
+
+    `name` is class/file, and `truth` its class.
+    """
+
+    name: str
+    truth: str
+    untouched: np.ndarray
+    own_lungs: np.ndarray
+    fixed_lungs: np.ndarray
+
+
+@dataclass(frozen=True)
+class TransplantRun:
+    """The scores of a transplant test by region, and some of its pictures."""
+
+    regions: dict[str, TransplantScores]
+    pictures: tuple[TransplantPicture, ...]
 
 
 @dataclass(frozen=True)
@@ -175,6 +204,7 @@ class TrainingRun:
         versus_shortcut: cross-validated AUC minus that of the best shortcut, on the same images;
             None without cross-validation, as is `strata`.
         sites: scores at sites that were left out.
+        transplants: None if there are too few images, or none are wanted.
         lung_dice: overlap of the lungs found with the masks that came with the images; None
             where none came.
         weights: name and SHA-256 of the ImageNet weights.
@@ -191,6 +221,7 @@ class TrainingRun:
     versus_shortcut: Estimate | None
     strata: StratifiedScores | None
     sites: tuple[SiteScore, ...]
+    transplants: TransplantRun | None
     lung_dice: Quartiles | None
     weights: tuple[str, str]
     precision: str

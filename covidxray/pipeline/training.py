@@ -41,12 +41,13 @@ class RandomStreams:
     final_fits: np.random.Generator
     outliers: np.random.Generator
     strata: np.random.Generator
+    transplants: np.random.Generator
     audit: np.random.Generator
 
     @classmethod
     def from_seed(cls, seed: int) -> "RandomStreams":
         """The streams of `--seed`. That of the audit is the one that audit_dataset.py has, too."""
-        streams = np.random.default_rng(seed).spawn(6)
+        streams = np.random.default_rng(seed).spawn(7)
         return cls(*streams, *[np.random.default_rng(seed)])
 
 
@@ -199,5 +200,5 @@ def recalibrate(
         (repeat, images[train], images[test])
         for repeat, train, test in splits.repeated_folds(labels, groups, folds, repeats, split_rng)
     ]
-    scores, _ = heads.cross_validate({"own": own}, parts, options, head_rng)
+    scores, _, _ = heads.cross_validate({"own": own}, parts, options, head_rng)
     return head.recalibrated(fit_recalibration(labels, scores["own"][:, images]))

@@ -12,7 +12,7 @@ import numpy as np
 from covidxray.audit.audit import AuditResult
 from covidxray.data.dataset import Dataset
 from covidxray.evaluation.regions import RegionComparison
-from covidxray.pipeline.runs import TrainingRun
+from covidxray.pipeline.runs import TrainingRun, TransplantRun
 from covidxray.report.sentences import audit_advice, audit_verdict
 from covidxray.report.text import training_sentence
 
@@ -35,9 +35,15 @@ def training_results(run: TrainingRun) -> dict[str, Any]:
         "sentence": training_sentence(run),
         "versus_shortcut": run.versus_shortcut and asdict(run.versus_shortcut),
         "strata": run.strata and asdict(run.strata),
+        "transplants": run.transplants and asdict_scores(run.transplants),
         "sites": [asdict(site) for site in run.sites],
         "dice": run.lung_dice and asdict(run.lung_dice),
     }
+
+
+def asdict_scores(run: TransplantRun) -> dict[str, Any]:
+    """The JSON of a transplant test, without its pictures."""
+    return {region: asdict(scores) for region, scores in run.regions.items()}
 
 
 def audit_results(audit: AuditResult, regions: RegionComparison | None) -> dict[str, Any]:

@@ -4,6 +4,7 @@ from covidxray.audit.audit import STRONG, AuditResult
 from covidxray.evaluation.intervals import Estimate
 from covidxray.evaluation.regions import RegionComparison
 from covidxray.evaluation.strata import StratifiedScores
+from covidxray.evaluation.transplants import TransplantScores
 
 BASELINES = {
     "frame": "the outer frame alone",
@@ -64,6 +65,25 @@ def describe_regions(regions: RegionComparison) -> str:
         return f"{areas}; both predict the class, and {found}."
     only = "the lungs" if inside else "the rest of the image"
     return f"{areas}: only {only} can be shown to be better than chance, but {found}."
+
+
+def describe_transplants(scores: TransplantScores) -> str:
+    """Whether the model needs the lungs, by its AUC with the same lungs in every image."""
+    fixed, untouched = scores.fixed_lungs, scores.untouched
+    same = "With the same healthy lungs in every image the AUC"
+    if scores.drop.low > 0:
+        rest = ", and what surrounds them predicts the class, too" if fixed.low > 0.5 else ""
+        return (
+            f"{same} falls from {untouched.value:.2f} to {fixed.short}: the model needs the lungs"
+            f"{rest}."
+        )
+    if fixed.low > 0.5:
+        level = "is still" if scores.drop.value > 0.005 else "is"
+        return f"{same} {level} {fixed.short}: the model does not need the lungs."
+    return (
+        f"{same} is {fixed.short} instead of {untouched.short}: these {scores.patients} patients "
+        "cannot tell whether the model needs the lungs."
+    )
 
 
 def explain_undefined(strata: StratifiedScores, positive: str) -> str:

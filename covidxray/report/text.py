@@ -10,11 +10,13 @@ from covidxray.evaluation.intervals import Estimate
 from covidxray.evaluation.metrics import ClassificationScores
 from covidxray.evaluation.regions import REGION_NAMES, RegionComparison
 from covidxray.evaluation.strata import StratifiedScores
+from covidxray.evaluation.transplants import TransplantScores
 from covidxray.pipeline.runs import CrossValidationResult, HoldoutResult, SiteScore, TrainingRun
 from covidxray.report.sentences import (
     audit_advice,
     audit_verdict,
     compare_with_shortcut,
+    describe_transplants,
     explain_undefined,
 )
 
@@ -36,6 +38,8 @@ def format_training(run: TrainingRun) -> str:
         blocks.append(f"lungs found, against given masks: Dice {run.lung_dice}")
     if run.strata:
         blocks.append(f"\n{format_strata(run.strata, run.config.positive)}")
+    if run.transplants:
+        blocks.append(f"\n{format_transplants(run.transplants.regions[run.config.region])}")
     if run.sites:
         blocks.append(format_sites(run.sites))
     blocks.append(format_holdout(run.holdout, run.data))
@@ -58,6 +62,30 @@ def format_strata(strata: StratifiedScores, positive: str) -> str:
         label = REGION_NAMES.get(name, STRATIFIED_NAMES.get(name, name))
         lines.append(f"{label}: {area}  p = {strata.p_values[name]:.3f}")
     return "\n".join(lines)
+
+
+def format_transplants(scores: TransplantScores) -> str:
+    """The AUCs with exchanged lungs, and what they mean."""
+    plural = "s" if scores.references > 1 else ""
+    size = f"{scores.positives} + {scores.negatives} images, {scores.references} reference{plural}"
+    if scores.left_out:
+        size += f"; {scores.left_out} images without a plausible pair of lungs are left out"
+    lines = [wrap(f"auc with exchanged lungs ({size}):"), ""]
+    for name, estimate in transplant_rows(scores).items():
+        lines.append(f"{name}: {estimate}")
+    lines.append(f"normal images, exchanged against untouched: {scores.artefact.short}; best 0.50")
+    return "\n".join([*lines, wrap(describe_transplants(scores))])
+
+
+def transplant_rows(scores: TransplantScores) -> dict[str, Estimate]:
+    """The AUCs of a transplant test under their names, without those that were not measured."""
+    rows = {
+        "untouched": scores.untouched,
+        "own lungs, reference's chest": scores.own_lungs,
+        "reference's lungs, own chest": scores.fixed_lungs,
+        "own lungs, put back": scores.put_back,
+    }
+    return {name: estimate for name, estimate in rows.items() if estimate}
 
 
 def format_sites(sites: Sequence[SiteScore]) -> str:
