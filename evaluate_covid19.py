@@ -29,6 +29,7 @@ def make_parser() -> argparse.ArgumentParser:
     add("--seed", default=42, type=seed, help="seed of the resampled intervals and of the audit")
     cli.add_decision_options(parser)
     cli.add_evidence_options(parser)
+    cli.add_reference_options(parser)
     exchanged = "number of normal images whose lungs and chests are exchanged with those of up to "
     exchanged += "500 images, 0 for none"
     add("--transplant", default=3, type=cli.number(int, 0), metavar="K", help=exchanged)
@@ -51,7 +52,7 @@ def main() -> None:
     with quiet_backend():
         from covidxray.model.cache import open_cache
         from covidxray.model.predictor import Predictor
-        from covidxray.pipeline import external
+        from covidxray.pipeline import external, reference
         from covidxray.pipeline.external_run import ExternalConfig
 
         predictor = Predictor(args.model, open_cache(args.cache, args.engine), args.threshold)
@@ -67,12 +68,18 @@ def main() -> None:
     if data.synthetic != metadata.synthetic:
         print("A model of drawings on real images, or the reverse: the numbers say nothing.")
 
+    normals = None
+    if args.reference:
+        normals = reference.read_reference(args.reference, args.false_positives, predictor, engine)
+        normals.check(data.rows, data.patients)
+        predictor.set_threshold(normals.threshold)
     found = engine.predict_files(predictor, data.paths, with_statistics=True)
     found = tqdm(found, total=len(data), desc="VGG16", unit="image")
     predictions, gallery, unread = external.collect_predictions(found, data, predictor.positive)
     data = cli.leave_out_unread(data, unread)
-    config = ExternalConfig(args.seed, args.prevalence, tuple(args.stratify))
-    run = external.evaluate_predictions(predictor, data, predictions, gallery, config)
+    options = (args.seed, args.prevalence, tuple(args.stratify), args.transplant)
+    config = ExternalConfig(*options, args.transplant_pictures)
+    run = external.evaluate_predictions(predictor, data, predictions, gallery, config, normals)
     print(external_report.format_text(run))
     save_outputs(run, args.json, args.report)
     print(f"\n{DISCLAIMER}")
@@ -80,8 +87,8 @@ def main() -> None:
 
 def save_outputs(run: "ExternalRun", json: Path | None, report: Path | None) -> None:
     """Write the outputs that are asked for: all of them, or none if one cannot be written."""
+    from covidxray.report import evidence, html, results
     from covidxray.report import external as external_report
-    from covidxray.report import html, results
 
     with atomic_writes() as output:
         if json:
@@ -90,6 +97,8 @@ def save_outputs(run: "ExternalRun", json: Path | None, report: Path | None) -> 
         if report:
             with output(report) as path:
                 html.write_report(path, external_report.report_content(run))
+        exchanged = run.evidence.transplants if run.evidence else None
+        evidence.save_pictures(run.config.transplant_pictures, exchanged)
 
 
 if __name__ == "__main__":

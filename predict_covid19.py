@@ -29,6 +29,7 @@ def make_parser() -> argparse.ArgumentParser:
     add("--explain", type=Path, metavar="DIR", help=explain)
     add("--explain-class", metavar="CLASS", help="class of the heat maps (default: the predicted)")
     cli.add_decision_options(parser)
+    cli.add_reference_options(parser)
     cli.add_engine_options(parser)
     return parser
 
@@ -52,29 +53,37 @@ def main() -> None:
     with quiet_backend():
         from covidxray.model.cache import open_cache
         from covidxray.model.predictor import Predictor
+        from covidxray.pipeline.reference import read_reference
 
         if args.explain:
             from covidxray.report.plots import outline, overlay
         cache = open_cache(args.cache, args.engine)
         predictor = Predictor(args.model, cache, args.threshold, args.explain_class)
-    metadata = predictor.metadata
+    normals = None
+    if args.reference:
+        normals = read_reference(args.reference, args.false_positives, predictor, engine)
+        salt, unlisted = bytes.fromhex(predictor.metadata.salt), [False] * len(paths)
+        inspected = engine.inspect_files(paths, unlisted, salt)
+        seen = [row for row in inspected if not isinstance(row, InputError)]
+        normals.check(seen, [row.patient_id for row in seen])
+        predictor.set_threshold(normals.threshold)
+    table = prediction_table.PredictionTable(predictor.metadata, args.prevalence, normals)
     rows: list[prediction_table.Row] = []
     with tqdm(total=len(paths), unit="image") as bar:
-        bar.write(prediction_table.format_header(metadata, args.prevalence))
+        bar.write(table.header)
         for path, found in zip(paths, engine.predict_files(predictor, paths), strict=True):
             bar.update()
             if isinstance(found, InputError):
                 bar.write(printable(f"error: {found}"), file=sys.stderr)
                 continue
-            bar.write(prediction_table.format_prediction(path, found, metadata, args.prevalence))
+            bar.write(table.format(path, found))
             heat_map = None
             if args.explain:
                 heat_map = args.explain / f"{len(rows) + 1:05d}-{printable(path.stem)[:40]}.png"
                 save_png(heat_map, outline(overlay(found.image, found.heat), found.lungs))
-            row = prediction_table.make_row(path, found, metadata, heat_map, args.prevalence)
-            rows.append(row)
+            rows.append(table.make_row(path, found, heat_map))
     prediction_table.write_prediction_tables(rows, args.csv, args.json)
-    print(prediction_table.format_footer(metadata))
+    print(table.footer)
     print(DISCLAIMER)
     if unread := len(paths) - len(rows):
         raise InputError(f"{unread} of {len(paths)} files could not be read; see the lines above")

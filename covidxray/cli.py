@@ -120,6 +120,16 @@ def add_evidence_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--transplant-pictures", type=Path, metavar="DIR", help=folder)
 
 
+def add_reference_options(parser: argparse.ArgumentParser) -> None:
+    """Add normal images of the site, and the rate at which others like them are positive."""
+    folder = "folder of normal images of the site, taken as the images to be classified; these are "
+    folder += "then positive by --false-positives, and not by a threshold of their probability"
+    parser.add_argument("--reference", type=existing_folder, metavar="DIR", help=folder)
+    rate = "with --reference: share of normal images that are classified as positive on average"
+    kind = number(float, 0, below=1, above=True)
+    parser.add_argument("--false-positives", default=0.1, type=kind, metavar="RATE", help=rate)
+
+
 def show_dataset(data: "Dataset") -> None:
     """Print a data set's line, and on stderr what was left out and what has no manifest."""
     print(data)

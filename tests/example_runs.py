@@ -22,7 +22,12 @@ from covidxray.evaluation.recalibration import class_weights
 from covidxray.evaluation.regions import compare_regions
 from covidxray.evaluation.strata import Strata, score_strata
 from covidxray.evaluation.transplants import score_transplants
-from covidxray.pipeline.external_run import ExternalConfig, ExternalRun
+from covidxray.pipeline.external_run import (
+    BaselineScore,
+    Evidence,
+    ExternalConfig,
+    ExternalRun,
+)
 from covidxray.pipeline.runs import (
     Case,
     CrossValidationResult,
@@ -263,8 +268,15 @@ def external_run(data):
                 Subgroup("age", "60-79", 0, 0, None, None, None),
             ],
         ),
-        regions=compare_regions(is_positive, region_scores, data.groups, np.arange(16) > 0),
-        strata=example_strata(data, region_scores),
-        audit=example_audit(data),
-        versus_shortcut=None,
+        evidence=Evidence(
+            regions=compare_regions(is_positive, region_scores, data.groups, np.arange(16) > 0),
+            strata=example_strata(data, region_scores),
+            acquisition={
+                "view": BaselineScore(area, intervals.Estimate(0.0, -0.2, 0.2)),
+                "frame": BaselineScore(area, intervals.Estimate(0.2, 0.1, 0.3)),
+            },
+            transplants=example_transplants(data, example_scores(data)),
+            audit=example_audit(data),
+        ),
+        reference=None,
     )

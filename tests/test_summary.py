@@ -203,7 +203,7 @@ def test_the_json_of_an_evaluation_has_all_that_it_found(external, tmp_path):
     assert (found["unlike_the_training_images"], found["pairs_of_lungs"]) == (2, 15)
     assert (found["heat_in_centre"], found["heat_in_lungs"]) == (0.62, 0.41)
     assert found["regions"] == found["shortcuts"]["regions"]
-    assert found["regions"]["whole"]["value"] == external.regions.whole.value
+    assert found["regions"]["whole"]["value"] == external.evidence.regions.whole.value
     assert found["auc"]["value"] == external.scores.auc.value
 
 

@@ -1,6 +1,7 @@
 """Scores of a saved model on labelled images that it was not developed on, and on subgroups."""
 
 from bisect import bisect
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
@@ -13,6 +14,7 @@ from covidxray.evaluation.intervals import Estimate
 from covidxray.evaluation.metrics import LabelledProbabilities, Subgroup
 from covidxray.evaluation.recalibration import class_weights
 
+SITE_IMAGES, SMALL = 5, "(small sites)"
 AGES = (18, 40, 60, 80)  # years at which a new band begins
 AGE_BANDS = ("0-17", "18-39", "40-59", "60-79", "80+")
 
@@ -73,11 +75,13 @@ def subgroup_values(
 ) -> dict[str, list[str]]:
     """The value of each image for every kind of subgroup; "" where it is unknown.
 
+    Sites with fewer than `SITE_IMAGES` images are one subgroup, unless all sites are unknown.
     `trained_on`: whether the image, or its patient, was trained on; no subgroups if none was.
     """
+    sites = Counter(row.site for row in rows)
     return {
         "source": [row.source for row in rows],
-        "site": [row.site for row in rows],
+        "site": [row.site if sites[row.site] >= SITE_IMAGES else SMALL for row in rows],
         "sex": [row.sex for row in rows],
         "age": [age_band(row.age) for row in rows],
         "view": [row.view for row in rows],

@@ -7,10 +7,10 @@ JSON, and the arrays of the auxiliary models.
 import io
 import json
 import zipfile
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import keras
 import numpy as np
@@ -24,12 +24,10 @@ from covidxray.model.lungs import REGIONS, Segmenter
 from covidxray.model.outliers import OutlierDetector
 from covidxray.model.vgg16 import RECIPES
 
-if TYPE_CHECKING:
-    from covidxray.data.dataset import Dataset
-
 MEMBER = "covidxray.json"
 ARRAYS = "covidxray.npz"
-FORMAT = 2  # of the metadata and the arrays; a file with another number is refused
+BASELINE = "baseline-"  # before the name of a baseline among the arrays
+FORMAT = 3  # of the metadata and the arrays; a file with another number is refused
 REMEDY = "give the .keras file that train_covid19.py wrote"
 
 
@@ -50,24 +48,22 @@ class ModelMetadata:
     card: dict[str, str] = field(default_factory=dict)  # more, as text; "data set" is always there
     format: int = FORMAT
 
-    def trained_images(self, data: "Dataset", hashes: np.ndarray) -> np.ndarray:
-        """Which images of a data set are training images or copies of one: bool (N,).
+    def trained_images(self, digests: Sequence[str], hashes: np.ndarray) -> np.ndarray:
+        """Which images are training images or copies of one: bool (N,).
 
         Args:
-            data: N images.
+            digests: N SHA-256 digests of their files.
             hashes: (N, 4) uint64, their perceptual hashes.
         """
         known = np.frombuffer(bytes.fromhex("".join(self.hashes)), np.uint64).reshape(-1, 4)
-        same = np.isin([row.sha256 for row in data.rows], self.trained_on)
+        same = np.isin(digests, self.trained_on)
         same[near_duplicates(known, hashes)[:, 1]] = True
         return same
 
-    def trained_patients(self, data: "Dataset") -> np.ndarray:
-        """Which images of a data set are of a training patient: bool (N,).
-
-        The data set must have been loaded with the salt of this model.
-        """
-        return np.isin(data.patients, [patient for patient in self.patients if patient])
+    def trained_patients(self, patients: Sequence[str]) -> np.ndarray:
+        """Which of N images are of a training patient, by digests made with the salt of this model:
+        bool (N,)."""
+        return np.isin(patients, [patient for patient in self.patients if patient])
 
     def check(self) -> None:
         """Check the types and the ranges of fields that were read from a file.
@@ -93,6 +89,7 @@ class AuxiliaryModels:
     outlier_detector: OutlierDetector  # of the features of the whole picture
     segmenter: Segmenter
     other_heads: dict[str, Heads]  # by region: those that the model itself does not use
+    baselines: dict[str, Heads]  # by name: `acquisition.KINDS`, and `VIEW` if views were known
 
     def to_arrays(self) -> dict[str, np.ndarray]:
         """All arrays by name, float32."""
@@ -100,6 +97,7 @@ class AuxiliaryModels:
             "outlier_detector": asdict(self.outlier_detector),
             "segmenter": self.segmenter.to_arrays(),
             **{f"head-{region}": heads.to_arrays() for region, heads in self.other_heads.items()},
+            **{f"{BASELINE}{name}": heads.to_arrays() for name, heads in self.baselines.items()},
         }
         return {
             f"{part}/{name}": np.asarray(array, np.float32)
@@ -124,6 +122,11 @@ class AuxiliaryModels:
             OutlierDetector(**parts["outlier_detector"]),
             Segmenter.from_arrays(parts["segmenter"]),
             {region: Heads.from_arrays(parts[f"head-{region}"]) for region in other_regions},
+            {
+                part.removeprefix(BASELINE): Heads.from_arrays(arrays)
+                for part, arrays in parts.items()
+                if part.startswith(BASELINE)
+            },
         )
 
 

@@ -3,6 +3,7 @@
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import keras
 import numpy as np
@@ -15,6 +16,7 @@ from covidxray.data.prefetch import attempt, ordered_map
 from covidxray.errors import InputError
 from covidxray.evaluation import metrics
 from covidxray.files import sha256_of
+from covidxray.model import acquisition
 from covidxray.model.cache import Cache
 from covidxray.model.features import cache_key, versions
 from covidxray.model.gradcam import coarse_heat, enlarge_heat
@@ -35,7 +37,8 @@ class Prediction:
         label: index of the predicted class.
         distance: from the training images, in units of the outlier detector's limit.
         warning: why the image may be unlike the training images; "" if nothing was noticed.
-        lungs: bool (224, 224).
+        acquisition: scores of the baselines that know how images are taken (`acquisition`).
+        logits: float32 (28, 28), above 0 in the lungs.
         lungs_found: whether `lungs` can be a pair of lungs.
         heat: float32 (224, 224), what raises the score of `label`, or of the class that is to be
             explained (`gradcam.enlarge_heat`).
@@ -48,16 +51,23 @@ class Prediction:
     label: int
     distance: float
     warning: str
-    lungs: np.ndarray
+    acquisition: dict[str, float]
+    logits: np.ndarray
     lungs_found: bool
     heat: np.ndarray
     statistics: ImageStatistics | None = None
 
-    def without_pictures(self) -> "Prediction":
-        """The same without image, lungs and heat, which take 0.4 MB."""
-        empty = np.empty(0)
-        return replace(self, image=empty, lungs=empty, heat=empty)
+    @property
+    def lungs(self) -> np.ndarray:
+        """Where the segmenter finds lungs, bool (224, 224)."""
+        return enlarge(self.logits)
 
+    def without_pictures(self) -> "Prediction":
+        """The same without image and heat, which take 0.4 MB."""
+        return replace(self, image=np.empty(0), heat=np.empty(0))
+
+
+WIDTHS = {acquisition.VIEW: FEATURES, "thumbnail": 64, "frame": 56, "histogram": 23}
 
 # What the network computes from one image, and the cache stores, as float32 arrays: `probabilities`
 # (C,), `regions` (3, 512), the features of each of `lungs.REGIONS`, `logits` (28, 28) of the lungs,
@@ -94,10 +104,9 @@ class Predictor:
         threshold: float | None = None,
         explain: str | None = None,
     ):
-        self.path, self.options = path, {"threshold": threshold, "explain": explain}
+        self.path = path
+        self.options: dict[str, Any] = {"threshold": None, "explain": explain}
         self._network, self.metadata, auxiliary = load_model(path)
-        if threshold is not None:
-            self.metadata = replace(self.metadata, threshold=threshold)
         if explain is not None and explain not in self.metadata.classes:
             known = ", ".join(self.metadata.classes)
             raise InputError(f"--explain-class {explain}: is no class of the model; give {known}")
@@ -105,6 +114,7 @@ class Predictor:
         self.positive = self.metadata.classes.index(self.metadata.positive)
         self.outlier_detector = auxiliary.outlier_detector
         self.other_heads = auxiliary.other_heads
+        self.baselines = auxiliary.baselines
         self._recipe = RECIPES[self.metadata.recipe]
         try:
             self._check_shapes()
@@ -114,17 +124,27 @@ class Predictor:
             raise InputError(
                 f"{path}: its parts do not fit together; train the model again"
             ) from error
-        self._model = keras.Model(self._network.input, [self._network.output, *regions, maps])
+        # Probabilities, features of each of `lungs.REGIONS`, logits of the lungs, the last maps.
+        self.network = keras.Model(self._network.input, [self._network.output, *regions, maps])
         self._cache = cache
-        self._depends = {}
-        if cache:
-            self._depends = {**versions(), "model": sha256_of(path), **self.options}
+        self._depends = {**versions(), "model": sha256_of(path)} if cache else {}
+        if threshold is not None:
+            self.set_threshold(threshold)
+
+    def set_threshold(self, threshold: float) -> None:
+        """Classify by another threshold than the model's own."""
+        self.options["threshold"] = threshold
+        self.metadata = replace(self.metadata, threshold=threshold)
 
     def _check_shapes(self) -> None:
         detector, features = self.outlier_detector, np.zeros((1, FEATURES))
         shapes = [detector.distance(features).shape, detector.limit.shape]
         shapes += [heads.predict(features, 0).shape for heads in self.other_heads.values()]
-        if shapes != [(1,), (), *[(1, len(self.metadata.classes))] * len(self.other_heads)]:
+        expected = [(1,), (), *[(1, len(self.metadata.classes))] * len(self.other_heads)]
+        for name, heads in self.baselines.items():
+            shapes.append(heads.predict(np.zeros((1, WIDTHS[name])), 0).shape)
+            expected.append((1, 2))
+        if shapes != expected:
             raise ValueError("arrays of other shapes")
 
     def predict_files(
@@ -135,7 +155,7 @@ class Predictor:
         `Prediction.statistics` are measured only `with_statistics`, because this takes some time.
         """
         decoded = ordered_map(attempt(lambda path: self._decode(path, with_statistics)), paths)
-        for image, outputs in forward(self._model, decoded, _uncached_pixels):
+        for image, outputs in forward(self.network, decoded, _uncached_pixels):
             if isinstance(image, InputError):
                 yield image
                 continue
@@ -146,7 +166,7 @@ class Predictor:
 
     def predict(self, images: Iterable[np.ndarray]) -> Iterator[Prediction]:
         """Predict images, uint8 RGB (224, 224, 3), in order."""
-        for image, outputs in forward(self._model, images, lambda image: [image]):
+        for image, outputs in forward(self.network, images, lambda image: [image]):
             yield self._predict(image, self._network_outputs(outputs))
 
     def _decode(self, path: Path | ImageFile, with_statistics: bool) -> _DecodedImage:
@@ -158,7 +178,7 @@ class Predictor:
             pixels, statistics = read_image(file), None
         if not self._cache:
             return _DecodedImage(pixels, statistics, "", None)
-        key = cache_key({**self._depends, "image": file.sha256})
+        key = cache_key({**self._depends, **self.options, "image": file.sha256})
         return _DecodedImage(pixels, statistics, key, self._cache.get(key))
 
     def _network_outputs(self, outputs: list[np.ndarray]) -> NetworkOutputs:
@@ -176,6 +196,16 @@ class Predictor:
             "heat": heat,
         }
 
+    def region_scores(
+        self, probabilities: np.ndarray, features: dict[str, np.ndarray]
+    ) -> dict[str, np.ndarray]:
+        """Region -> scores (n,) of the positive class, from the probabilities (n, C) of the network
+        and its features of each region, (n, 512)."""
+        scores = {self.metadata.region: probabilities[:, self.positive]}
+        for region, heads in self.other_heads.items():
+            scores[region] = heads.predict(features[region], 0)[:, self.positive]
+        return scores
+
     def _label(self, probabilities: np.ndarray) -> int:
         row = probabilities.astype(np.float64)[None]
         return int(metrics.decide(row, self.positive, self.metadata.threshold)[0])
@@ -189,13 +219,11 @@ class Predictor:
     ) -> Prediction:
         features = dict(zip(REGIONS, outputs["regions"], strict=True))
         probabilities = outputs["probabilities"].astype(np.float64)
-        scores = {self.metadata.region: float(probabilities[self.positive])}
-        for region, heads in self.other_heads.items():
-            scores[region] = float(heads.predict(features[region][None], 0)[0, self.positive])
+        rows = {region: feature[None] for region, feature in features.items()}
+        scores = self.region_scores(probabilities[None], rows)
         distance = float(self.outlier_detector.distance(features["whole"][None])[0])
         distance /= float(self.outlier_detector.limit)
-        lungs = enlarge(outputs["logits"])
-        lungs_found = is_pair_of_lungs(lungs)
+        lungs_found = is_pair_of_lungs(enlarge(outputs["logits"]))
         warning = non_radiograph_warning(image)
         if not warning and not lungs_found:
             warning = "no pair of lungs found"
@@ -204,11 +232,12 @@ class Predictor:
         return Prediction(
             image=image,
             probabilities=probabilities,
-            scores=scores,
+            scores={region: float(score[0]) for region, score in scores.items()},
             label=self._label(outputs["probabilities"]),
             distance=distance,
             warning=warning,
-            lungs=lungs,
+            acquisition=acquisition.score_image(self.baselines, features["whole"], statistics),
+            logits=outputs["logits"],
             lungs_found=lungs_found,
             heat=enlarge_heat(outputs["heat"], self._within(outputs["logits"])),
             statistics=statistics,

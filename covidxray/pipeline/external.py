@@ -1,7 +1,8 @@
 """The steps of an external evaluation: a saved model applied to labelled images from elsewhere."""
 
 import logging
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
 
 import numpy as np
 
@@ -9,16 +10,20 @@ from covidxray.audit.audit import AuditResult, run_audit
 from covidxray.audit.baselines import permutation_p_values
 from covidxray.data.dataset import Dataset
 from covidxray.data.image_statistics import ImageStatistics
+from covidxray.data.transplant import LungPicture
 from covidxray.errors import InputError
 from covidxray.evaluation.external_scores import score_external, subgroup_values
-from covidxray.evaluation.intervals import Estimate, auc_difference
+from covidxray.evaluation.intervals import auc, auc_difference
 from covidxray.evaluation.metrics import LabelledProbabilities
 from covidxray.evaluation.regions import REGION_NAMES, compare_regions
 from covidxray.evaluation.strata import Strata, score_strata
+from covidxray.model.lungs import REGIONS
 from covidxray.model.predictor import Prediction, Predictor
-from covidxray.pipeline.external_run import ExternalConfig, ExternalRun
+from covidxray.pipeline.external_run import BaselineScore, Evidence, ExternalConfig, ExternalRun
 from covidxray.pipeline.gallery import GalleryCollector
-from covidxray.pipeline.runs import Gallery
+from covidxray.pipeline.reference import Reference
+from covidxray.pipeline.runs import Gallery, TransplantRun
+from covidxray.pipeline.transplants import Scorer, draw_references, run_transplants
 
 logger = logging.getLogger(__name__)
 
@@ -48,6 +53,7 @@ def evaluate_predictions(
     predictions: list[Prediction],
     gallery: Gallery,
     config: ExternalConfig,
+    reference: Reference | None = None,
 ) -> ExternalRun:
     """Score predictions against the labels of the data set, and audit the data set.
 
@@ -55,12 +61,13 @@ def evaluate_predictions(
         loaded: the N images that were predicted.
         predictions: of these images, with statistics.
         config: its seed is that of the resampled intervals, and again of the audit.
+        reference: whose threshold the predictor has.
     """
     metadata, positive = predictor.metadata, predictor.positive
     image_statistics = [found.statistics for found in predictions if found.statistics]
     hashes = np.array([statistics.hash for statistics in image_statistics])
-    trained_images = metadata.trained_images(loaded, hashes)
-    trained_patients = metadata.trained_patients(loaded)
+    trained_images = metadata.trained_images([row.sha256 for row in loaded.rows], hashes)
+    trained_patients = metadata.trained_patients(loaded.patients)
     data, copies = loaded.merge(hashes)
     labelled = LabelledProbabilities(
         y_true=data.labels,
@@ -73,16 +80,13 @@ def evaluate_predictions(
     region_scores = {
         region: np.array([found.scores[region] for found in predictions]) for region in REGION_NAMES
     }
-    lungs_found = np.array([found.lungs_found for found in predictions])
     subgroups = subgroup_values(data.rows, trained_images | trained_patients)
-    regions, strata, audit, versus_shortcut = None, None, None, None
+    evidence = None
     if labelled.has_both:
-        truth, rng = labelled.is_positive, np.random.default_rng(config.seed)
-        p_values = permutation_p_values(truth, region_scores, data.groups, rng)
-        regions = compare_regions(truth, region_scores, data.groups, lungs_found, p_values)
-        in_strata = Strata.of(data.rows, config.stratify)
-        strata = score_strata(truth, region_scores, data.groups, in_strata, rng)
-        audit, versus_shortcut = _audit(loaded, image_statistics, labelled, config.seed)
+        evidence = replace(
+            collect_evidence(predictor, data, labelled, predictions, config, reference),
+            audit=_audit(loaded, image_statistics, labelled, config.seed),
+        )
     return ExternalRun(
         config=config,
         model=predictor.path,
@@ -92,17 +96,82 @@ def evaluate_predictions(
         positive=positive,
         probabilities=labelled.probabilities,
         region_scores=region_scores,
-        pairs_of_lungs=int(lungs_found.sum()),
+        pairs_of_lungs=sum(found.lungs_found for found in predictions),
         warnings=sum(bool(found.warning) for found in predictions),
         gallery=gallery,
         trained_images=trained_images,
         trained_patients=trained_patients,
         scores=score_external(labelled, subgroups, np.random.default_rng(config.seed)),
-        regions=regions,
-        strata=strata,
-        audit=audit,
-        versus_shortcut=versus_shortcut,
+        evidence=evidence,
+        reference=reference,
     )
+
+
+def collect_evidence(
+    predictor: Predictor,
+    data: Dataset,
+    labelled: LabelledProbabilities,
+    predictions: list[Prediction],
+    config: ExternalConfig,
+    reference: Reference | None,
+) -> Evidence:
+    """What speaks for and against the lungs on images of both classes; the audit is missing."""
+    truth, groups, rng = labelled.is_positive, labelled.groups, np.random.default_rng(config.seed)
+    regions = {name: np.array([p.scores[name] for p in predictions]) for name in REGION_NAMES}
+    found = np.array([prediction.lungs_found for prediction in predictions])
+    p_values = permutation_p_values(truth, regions, groups, rng)
+    compared = compare_regions(truth, regions, groups, found, p_values)
+    baselines = {
+        name: np.array([prediction.acquisition[name] for prediction in predictions])
+        for name in predictor.baselines
+    }
+    strata = Strata.of(data.rows, config.stratify)
+    acquisition = {
+        name: BaselineScore(
+            auc(truth, scores, groups), auc_difference(truth, labelled.y_score, scores, groups)
+        )
+        for name, scores in baselines.items()
+    }
+    logits = np.array([prediction.logits for prediction in predictions])
+    pictures = reference.pictures if reference else ()
+    return Evidence(
+        regions=compared,
+        strata=score_strata(truth, regions | baselines, groups, strata, rng),
+        acquisition=dict(sorted(acquisition.items(), key=lambda item: -item[1].auc.value)),
+        transplants=exchange_lungs(predictor, data, logits, regions, pictures, config),
+        audit=None,
+    )
+
+
+def exchange_lungs(
+    predictor: Predictor,
+    data: Dataset,
+    logits: np.ndarray,
+    region_scores: dict[str, np.ndarray],
+    pictures: Sequence[LungPicture],
+    config: ExternalConfig,
+) -> TransplantRun | None:
+    """The transplant test of a saved model.
+
+    References are drawn from the normal images of the data set or, where these are too few, the
+    first of `pictures`. None if there are neither, or with `--transplant 0`.
+    """
+
+    def score(image: int, outputs: list[np.ndarray]) -> dict[str, np.ndarray]:
+        probabilities, *features = outputs
+        named = dict(zip(REGIONS, features, strict=False))
+        found = predictor.region_scores(probabilities.astype(np.float64), named)
+        return {region: scores[:, None] for region, scores in found.items()}
+
+    if not config.transplant:
+        return None
+    rng = np.random.default_rng(config.seed)
+    untouched = {region: scores[None] for region, scores in region_scores.items()}
+    scorer = Scorer(predictor.network, score, untouched, cross_validated=False)
+    subjects = draw_references(data, predictor.positive, logits, config.transplant, rng)
+    if not subjects.references:
+        subjects = replace(subjects, references=tuple(pictures[: config.transplant]))
+    return run_transplants(subjects, scorer, True, rng)
 
 
 def _audit(
@@ -110,14 +179,10 @@ def _audit(
     image_statistics: list[ImageStatistics],
     labelled: LabelledProbabilities,
     seed: int,
-) -> tuple[AuditResult | None, Estimate | None]:
-    """The audit, and the AUC of the model minus that of the best shortcut; None if a class has too
-    few patients."""
+) -> AuditResult | None:
+    """The audit of the data set itself; None if a class has too few patients."""
     try:
-        audit = run_audit(loaded, image_statistics, labelled.positive, np.random.default_rng(seed))
+        return run_audit(loaded, image_statistics, labelled.positive, np.random.default_rng(seed))
     except InputError as error:
         logger.info("shortcuts are not looked for: %s", error)
-        return None, None
-    model = labelled.select(audit.chosen)
-    best = audit.best.scores
-    return audit, auc_difference(model.is_positive, model.y_score, best, model.groups)
+        return None

@@ -12,11 +12,12 @@ from covidxray.evaluation.intervals import Estimate
 from covidxray.evaluation.metrics import predictive_values
 from covidxray.evaluation.regions import RegionComparison
 from covidxray.evaluation.strata import PROPERTIES, StratifiedScores
-from covidxray.pipeline.runs import Gallery
+from covidxray.pipeline.runs import Gallery, TransplantRun
 
 if TYPE_CHECKING:
     from covidxray.data.dataset import Dataset
     from covidxray.model.model_file import ModelMetadata
+    from covidxray.pipeline.reference import Reference
 
 
 @dataclass(frozen=True)
@@ -29,6 +30,34 @@ class ExternalConfig:
     seed: int = 42
     prevalence: float | None = None
     stratify: tuple[str, ...] = PROPERTIES
+    transplant: int = 0
+    transplant_pictures: Path | None = None
+
+
+@dataclass(frozen=True)
+class BaselineScore:
+    """A baseline that was trained with the model, on the images evaluated; `difference` is the AUC
+    of the model minus its own."""
+
+    auc: Estimate
+    difference: Estimate
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """What speaks for and against the lungs, on images of both classes.
+
+    Attributes:
+        acquisition: name -> score of each baseline of `model.acquisition`, the best one first.
+        transplants: None if there are too few images, or none are wanted.
+        audit: of these images themselves; None if a class has too few patients.
+    """
+
+    regions: RegionComparison
+    strata: StratifiedScores
+    acquisition: dict[str, BaselineScore]
+    transplants: TransplantRun | None
+    audit: AuditResult | None
 
 
 @dataclass(frozen=True)
@@ -48,9 +77,8 @@ class ExternalRun:
         trained_images, trained_patients: (N,) bool, whether an image, or its patient, was among
             the training images.
         scores: at the model's threshold, and what needs none.
-        versus_shortcut: AUC of the model minus that of the best shortcut; None without an audit.
-        regions, strata, audit: None where the images are of one class; of the audit, also where
-            they are of too few patients.
+        evidence: None where the images are of one class.
+        reference: normal images of the site that give the threshold; None without them.
     """
 
     config: ExternalConfig
@@ -67,10 +95,8 @@ class ExternalRun:
     trained_images: np.ndarray
     trained_patients: np.ndarray
     scores: ExternalScores
-    regions: RegionComparison | None
-    strata: StratifiedScores | None
-    audit: AuditResult | None
-    versus_shortcut: Estimate | None
+    evidence: Evidence | None
+    reference: "Reference | None"
 
     @property
     def predictive_values(self) -> dict[str, Estimate]:

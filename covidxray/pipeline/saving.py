@@ -6,12 +6,14 @@ from pathlib import Path
 import numpy as np
 
 from covidxray.errors import InputError
-from covidxray.model.heads import fit_regions
+from covidxray.model.acquisition import VIEW, fit_baselines, fit_view_classifier
+from covidxray.model.features import Features
+from covidxray.model.heads import Heads, fit_regions
 from covidxray.model.lungs import find_lungs, pool_regions
 from covidxray.model.model_file import AuxiliaryModels, ModelMetadata, build_model, save_model
 from covidxray.model.outliers import fit_outlier_detector
 from covidxray.model.predictor import Prediction, Predictor
-from covidxray.model.vgg16 import build_backbone
+from covidxray.model.vgg16 import RECIPES, build_backbone
 from covidxray.pipeline.gallery import GalleryCollector
 from covidxray.pipeline.runs import Gallery, TrainingRun
 from covidxray.pipeline.training import TrainingInputs, head_options, recalibrate
@@ -52,12 +54,35 @@ def save_trained_model(path: Path, run: TrainingRun, inputs: TrainingInputs, res
     model = build_model(backbone, pooled, own_head, options.dropout)
     whole = features.regions["whole"][trained]
     outlier_detector = fit_outlier_detector(whole, data.groups[trained], streams.outliers)
-    auxiliary = AuxiliaryModels(outlier_detector, network.segmenter, heads)
-    save_model(model, path, _metadata(run, inputs, trained, result), auxiliary)
+    baselines, card = _fit_acquisition(run, features.select(trained), trained)
+    auxiliary = AuxiliaryModels(outlier_detector, network.segmenter, heads, baselines)
+    card = {
+        "data set": str(data),
+        "weights": f"ImageNet, {run.weights[0]}",
+        "result": result,
+        **card,
+    }
+    save_model(model, path, _metadata(run, inputs, trained, card), auxiliary)
+
+
+def _fit_acquisition(
+    run: TrainingRun, features: Features, trained: np.ndarray
+) -> tuple[dict[str, Heads], dict[str, str]]:
+    """The baselines of how images are taken, of the training images, and what the card says."""
+    data = run.data.select(trained)
+    baselines = fit_baselines(features.image_statistics, data.labels == run.positive)
+    views = [row.view for row in data.rows]
+    whole, l2 = features.regions["whole"][: len(data)], RECIPES["portable"].head.l2
+    fitted = fit_view_classifier(whole, views, data.labels, l2)
+    if not fitted:
+        return baselines, {}
+    heads, label, (bedside, upright) = fitted
+    told = f"AP against PA, of {bedside} + {upright} {data.classes[label]} images"
+    return {VIEW: heads, **baselines}, {"view classifier": told}
 
 
 def _metadata(
-    run: TrainingRun, inputs: TrainingInputs, trained: np.ndarray, result: str
+    run: TrainingRun, inputs: TrainingInputs, trained: np.ndarray, card: dict[str, str]
 ) -> ModelMetadata:
     data, hashes = run.data, inputs.features.hashes
     return ModelMetadata(
@@ -71,11 +96,7 @@ def _metadata(
         trained_on=[data.rows[i].sha256 for i in trained],
         hashes=[hashes[i].tobytes().hex() for i in trained],
         patients=sorted({data.patients[i] for i in trained} - {""}),
-        card={
-            "data set": str(data),
-            "weights": f"ImageNet, {run.weights[0]}",
-            "result": result,
-        },
+        card=card,
     )
 
 

@@ -204,7 +204,8 @@ def _pass_through(
     def pixels(item: _Transplants) -> list[np.ndarray]:
         return [picture for made in item.made.values() for picture in made]
 
-    size = max(1, BATCH // len(subjects.references))
+    pictures = (2 * len(subjects.references) + 1) if whole else len(subjects.references)
+    size = max(1, BATCH // pictures)
     yield from forward(network, ordered_map(make, chosen.tolist()), pixels, size)
 
 

@@ -1,14 +1,62 @@
 """What speaks for and against the lungs: rows of AUCs, and pictures of the transplant test."""
 
+from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
+from matplotlib.figure import Figure
 
 from covidxray.data.images import save_png
 from covidxray.errors import printable
+from covidxray.evaluation.intervals import Estimate
+from covidxray.evaluation.strata import StratifiedScores
+from covidxray.evaluation.transplants import TransplantScores
 from covidxray.pipeline.runs import TransplantPicture, TransplantRun
+from covidxray.report.plots import TRAINING, VALIDATION, Picture, as_picture
 
 GAP = 4  # white columns between two pictures
+
+
+def transplant_rows(scores: TransplantScores) -> dict[str, Estimate]:
+    """The AUCs of a transplant test under their names, without those that were not measured."""
+    rows = {
+        "untouched": scores.untouched,
+        "own lungs, reference's chest": scores.own_lungs,
+        "reference's lungs, own chest": scores.fixed_lungs,
+        "own lungs, put back": scores.put_back,
+    }
+    return {name: estimate for name, estimate in rows.items() if estimate}
+
+
+def evidence_rows(
+    region: str,
+    strata: StratifiedScores | None,
+    transplants: TransplantRun | None,
+    baselines: Mapping[str, Estimate],
+) -> dict[str, Estimate]:
+    """The AUCs that explain a score, by name: within strata, with exchanged lungs, of baselines."""
+    rows: dict[str, Estimate] = {}
+    if transplants:
+        rows |= transplant_rows(transplants.regions[region])
+    if strata and region in strata.areas:
+        rows[f"within strata of {' and '.join(strata.known)}"] = strata.areas[region]
+    return rows | dict(baselines)
+
+
+def draw_forest(rows: Mapping[str, Estimate]) -> Picture:
+    """Draw AUCs with their intervals, one below the other."""
+    figure = Figure(figsize=(8.4, 0.9 + 0.36 * len(rows)), layout="constrained")
+    axes = figure.subplots()
+    for y, estimate in enumerate(rows.values()):
+        axes.plot([estimate.low, estimate.high], [y, y], color=TRAINING, lw=3)
+        axes.plot(estimate.value, y, marker="D", color="#1a1a1a", ms=6)
+        axes.text(1.04, y, estimate.short, va="center", fontsize="small", clip_on=False)
+    axes.axvline(0.5, color=VALIDATION, lw=1, ls=":")
+    axes.set_yticks(range(len(rows)), list(rows), parse_math=False)
+    axes.set(xlim=(0, 1.02), ylim=(len(rows) - 0.5, -0.5), xlabel="AUC (dotted: chance)")
+    axes.grid(axis="x", alpha=0.3)
+    said = "; ".join(f"{name}: {estimate.short}" for name, estimate in rows.items())
+    return as_picture(figure, f"AUCs with their 95 % intervals. {said}.")
 
 
 def side_by_side(picture: TransplantPicture) -> np.ndarray:

@@ -6,10 +6,12 @@ from typing import Any
 
 from covidxray.evaluation.calibration import BINS
 from covidxray.evaluation.external_scores import ExternalScores
+from covidxray.evaluation.intervals import Estimate
 from covidxray.evaluation.metrics import Subgroup
 from covidxray.evaluation.recalibration import class_weights
 from covidxray.pipeline.external_run import ExternalRun
 from covidxray.report import html, results, sentences, text
+from covidxray.report.evidence import evidence_rows
 from covidxray.report.plots import NamedScores
 
 
@@ -23,25 +25,59 @@ def format_text(run: ExternalRun) -> str:
             "are of\npatients trained on. The numbers are too good by them; see the subgroups."
         )
     lines.append(f"unlike the training images: {run.warnings} of {len(run.data)}")
-    if run.strata:
-        lines.append(f"\n{text.format_strata(run.strata, run.metadata.positive)}")
-    rule = text.describe_threshold(run.metadata.positive, run.metadata.threshold)
+    positive, evidence = run.metadata.positive, run.evidence
+    if evidence:
+        lines.append(f"\n{text.format_strata(evidence.strata, positive)}")
+        if evidence.transplants:
+            scores = evidence.transplants.regions[run.metadata.region]
+            lines.append(f"\n{text.format_transplants(scores)}")
+        lines.append(f"\n{format_acquisition(run)}")
+    if run.reference:
+        lines.append(f"\n{text.wrap(sentences.describe_reference(run.reference))}")
+    rule = text.describe_threshold(positive, run.metadata.threshold)
     lines.append(f"\n{text.wrap(f'classified as {rule}:')}\n")
     lines.append(format_scores(run.scores, run.data.classes))
     lines.append(text.format_predictive_values(run.predictive_values).rstrip())
-    if run.regions:
-        lines.append(f"\n{text.format_regions(run.regions)}\n")
-    if run.audit:
-        lines.append(text.format_shortcut(run.audit, _sentence(run), run.regions))
-    elif run.regions:
-        lines.append(sentences.describe_regions(run.regions))
+    if evidence:
+        lines.append(f"\n{text.format_regions(evidence.regions)}\n")
+        lines.append(text.wrap(describe_evidence(run)))
     return "\n".join(lines)
 
 
-def _sentence(run: ExternalRun) -> str:
-    if run.audit is None:
+def format_acquisition(run: ExternalRun) -> str:
+    """The AUC of the model, and of each baseline of how images are taken, a line each."""
+    evidence = run.evidence
+    if evidence is None or run.scores.auc is None:
         return ""
-    return sentences.compare_with_shortcut("", run.scores.auc, run.audit, run.versus_shortcut)
+    lines = ["auc of the model, and of baselines that were trained with it:", ""]
+    lines.append(f"model: {run.scores.auc.short}")
+    for name, one in evidence.acquisition.items():
+        more = f"model - {name}: {one.difference.short}"
+        lines.append(f"{sentences.ACQUISITION[name]}: {one.auc.short}; {more}")
+    return "\n".join(lines)
+
+
+def describe_evidence(run: ExternalRun) -> str:
+    """The verdict: do the lungs matter, and what other explanation is not excluded?"""
+    evidence = run.evidence
+    if evidence is None:
+        return ""
+    exchanged = evidence.transplants
+    scores = exchanged.regions[run.metadata.region] if exchanged else None
+    patients = evidence.regions.patients
+    parts = [sentences.describe_lungs(scores, evidence.regions)]
+    strata = evidence.strata
+    if strata.areas:
+        parts.append(sentences.describe_strata(strata, run.metadata.region))
+    else:
+        reason = sentences.explain_undefined(strata, run.metadata.positive)
+        parts.append(f"{reason[0].upper()}{reason[1:]}")
+    parts.append(sentences.strongest_alternative(evidence.acquisition, patients))
+    if evidence.audit and evidence.audit.alarm:
+        best = evidence.audit.best
+        told = f"{sentences.BASELINES[best.name]} trained on itself (AUC {best.auc.short})"
+        parts.append(f"Note: this data set can be told apart by {told}.")
+    return " ".join(filter(None, parts))
 
 
 def json_results(run: ExternalRun) -> dict[str, Any]:
@@ -55,14 +91,43 @@ def json_results(run: ExternalRun) -> dict[str, Any]:
         "heat_in_centre": run.gallery.heat_in_centre,
         "heat_in_lungs": run.gallery.heat_in_lungs,
         "pairs_of_lungs": run.pairs_of_lungs,
-        "regions": run.regions and asdict(run.regions),
-        "strata": run.strata and asdict(run.strata),
+        **_json_evidence(run),
         **asdict(run.scores),
         "predictive_values": {name: asdict(e) for name, e in run.predictive_values.items()},
-        "versus_shortcut": run.versus_shortcut and asdict(run.versus_shortcut),
-        "shortcuts": run.audit and results.audit_results(run.audit, run.regions),
         "versions": results.library_versions(),
     }
+
+
+def _json_evidence(run: ExternalRun) -> dict[str, Any]:
+    evidence, reference = run.evidence, run.reference
+    found: dict[str, Any] = {"reference": None, "evidence": None}
+    if reference:
+        found["reference"] = {
+            "images": len(reference.scores),
+            "false_positives": reference.rate,
+            "interval": reference.rate_interval,
+            "p_values": reference.p_values(run.probabilities[:, run.positive]),
+        }
+    if evidence:
+        exchanged, audit = evidence.transplants, evidence.audit
+        found["evidence"] = {
+            "regions": asdict(evidence.regions),
+            "strata": asdict(evidence.strata),
+            "acquisition": {name: asdict(one) for name, one in evidence.acquisition.items()},
+            "transplants": exchanged and results.asdict_scores(exchanged),
+            "shortcuts": audit and results.audit_results(audit, ""),
+            "verdict": describe_evidence(run),
+        }
+    return found
+
+
+def _rows(run: ExternalRun) -> dict[str, Estimate]:
+    evidence = run.evidence
+    if evidence is None or run.scores.auc is None:
+        return {}
+    baselines = {sentences.ACQUISITION[k]: one.auc for k, one in evidence.acquisition.items()}
+    rows = evidence_rows(run.metadata.region, evidence.strata, evidence.transplants, baselines)
+    return {"model": run.scores.auc} | rows
 
 
 def report_content(run: ExternalRun) -> html.ReportContent:
@@ -76,16 +141,20 @@ def report_content(run: ExternalRun) -> html.ReportContent:
     elif scores.false_positive_rate:
         headline["false-positive rate"] = scores.false_positive_rate
     headline |= run.predictive_values | scores.fixed | {"Brier score": scores.calibration.brier}
-    region_scores = html.scores_by_region(is_positive, run.region_scores) if run.regions else []
+    evidence = run.evidence
+    region_scores = html.scores_by_region(is_positive, run.region_scores) if evidence else []
     return html.ReportContent(
         title=f"A saved model on {data.name}",
         headline=headline,
-        sentence=_sentence(run),
+        sentence="",
+        verdict=describe_evidence(run),
+        evidence=_rows(run),
+        transplants=evidence.transplants if evidence else None,
         evaluation=scores.evaluation,
         scored=[NamedScores("this data set", is_positive, y_score, weights=weights)],
         region_scores=region_scores,
-        audit=run.audit,
-        regions=run.regions,
+        audit=evidence.audit if evidence else None,
+        regions=evidence.regions if evidence else None,
         gallery=run.gallery,
         subgroups=scores.subgroups,
         data=data,

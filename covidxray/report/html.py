@@ -19,8 +19,8 @@ from covidxray.evaluation.intervals import Estimate
 from covidxray.evaluation.metrics import ClassificationScores, CrossValidationScores, Subgroup
 from covidxray.evaluation.recalibration import class_weights
 from covidxray.evaluation.regions import REGION_NAMES, RegionComparison
-from covidxray.pipeline.runs import Gallery, TrainingRun
-from covidxray.report import plots, sentences, text
+from covidxray.pipeline.runs import Gallery, TrainingRun, TransplantRun
+from covidxray.report import evidence, plots, sentences, text
 from covidxray.report.plots import NamedScores, Picture
 
 if TYPE_CHECKING:
@@ -33,6 +33,10 @@ class ReportContent:
 
     Attributes:
         sentence: compares the model with the best shortcut; "" without an audit.
+        verdict: whether the lungs matter, and what else may explain the score; "" without both
+            classes.
+        evidence: AUCs that the figure on top shows, by name.
+        transplants: whose pictures are shown.
         scored: the scores whose ROC and calibration curves are drawn.
         evaluation: of the images of the last of `scored`.
         region_scores: the scores from each region, whose ROC curves are drawn.
@@ -43,6 +47,9 @@ class ReportContent:
     title: str
     headline: dict[str, Estimate]
     sentence: str
+    verdict: str
+    evidence: Mapping[str, Estimate]
+    transplants: TransplantRun | None
     evaluation: ClassificationScores | None
     scored: list[NamedScores]
     region_scores: list[NamedScores]
@@ -92,6 +99,9 @@ def training_content(
         title=f"Training on {data.name}",
         headline=headline,
         sentence=text.training_sentence(run),
+        verdict=sentences.audit_verdict(run.audit, text.describe_run(run)),
+        evidence=_training_evidence(run),
+        transplants=run.transplants,
         evaluation=holdout.scores,
         scored=scored,
         region_scores=region_scores,
@@ -105,6 +115,14 @@ def training_content(
     )
 
 
+def _training_evidence(run: TrainingRun) -> dict[str, Estimate]:
+    if not run.cross_validation:
+        return {}
+    shortcut = {f"best shortcut, {run.audit.best.name}": run.audit.best.auc}
+    rows = evidence.evidence_rows(run.config.region, run.strata, run.transplants, shortcut)
+    return {"cross-validated": run.cross_validation.scores.auc} | rows
+
+
 def render(content: ReportContent) -> str:
     """The page as HTML, in which all text from files and names is escaped."""
     data, rows, metadata = content.data, content.data.rows, content.metadata
@@ -113,6 +131,7 @@ def render(content: ReportContent) -> str:
         drawings=DRAWINGS if data.synthetic or metadata.synthetic else "",
         model=text.model_card(metadata),
         curves=_curves(content),
+        forest=evidence.draw_forest(content.evidence) if content.evidence else None,
         per_class=_per_class(content),
         traits=_traits(data),
         sources=sorted({row.source or "not stated" for row in rows}),
@@ -207,5 +226,10 @@ _ENVIRONMENT = jinja2.Environment(
     lstrip_blocks=True,
 )
 _ENVIRONMENT.globals.update(
-    text=text, sentences=sentences, plots=plots, disclaimer=DISCLAIMER, central_side=CENTRAL_SIDE
+    text=text,
+    sentences=sentences,
+    plots=plots,
+    side_by_side=evidence.side_by_side,
+    disclaimer=DISCLAIMER,
+    central_side=CENTRAL_SIDE,
 )

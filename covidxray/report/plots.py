@@ -73,7 +73,7 @@ def draw_history(history: dict[str, list[float]], key: str) -> Picture:
     figure, axes = _small()
     _history(axes, history, key)
     training, validation = history[key], history[f"val_{key}"]
-    return _picture(
+    return as_picture(
         figure,
         f"{key.capitalize()} over {len(training)} epochs: training from {training[0]:.2f} to "
         f"{training[-1]:.2f}, validation from {validation[0]:.2f} to {validation[-1]:.2f}.",
@@ -128,7 +128,7 @@ def draw_roc(scored: Sequence[NamedScores], title: str = "ROC", band: bool = Tru
         )
     axes.set(xlabel="False positive rate (1 - specificity)", ylabel="Sensitivity", title=title)
     _finish(figure, axes)
-    return _picture(figure, f"ROC curves. {'. '.join(said)}.")
+    return as_picture(figure, f"ROC curves. {'. '.join(said)}.")
 
 
 def draw_calibration(scored: Sequence[NamedScores]) -> Picture:
@@ -164,7 +164,7 @@ def draw_calibration(scored: Sequence[NamedScores]) -> Picture:
     below.set(xlabel="Predicted probability", ylabel="Images")
     below.margins(y=0.3)
     _finish(figure, axes)
-    return _picture(
+    return as_picture(
         figure,
         f"Calibration, mean probability against share of positives by bin. {'. '.join(said)}.",
     )
@@ -185,7 +185,8 @@ def _finish(figure: Figure, axes: Axes) -> None:
         text.set_parse_math(False)
 
 
-def _picture(figure: Figure, alt: str) -> Picture:
+def as_picture(figure: Figure, alt: str) -> Picture:
+    """A figure as SVG; `alt` describes it."""
     file = BytesIO()
     with matplotlib.rc_context({"svg.hashsalt": "covidxray"}):  # makes the bytes reproducible
         figure.savefig(file, format="svg", metadata={"Date": None})

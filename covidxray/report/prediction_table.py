@@ -5,6 +5,7 @@ import io
 import json
 import math
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -15,82 +16,86 @@ from covidxray.data.spreadsheet_cells import to_cell
 from covidxray.errors import printable
 from covidxray.evaluation.recalibration import at_prevalence
 from covidxray.files import atomic_writes
+from covidxray.report.sentences import describe_reference
 from covidxray.report.text import PROBABILITY, describe_threshold, wrap
 
 if TYPE_CHECKING:
     from covidxray.model.model_file import ModelMetadata
     from covidxray.model.predictor import Prediction
+    from covidxray.pipeline.reference import Reference
 
 Row = dict[str, str | float | None]
 
 
-def make_row(
-    path: Path,
-    prediction: "Prediction",
-    metadata: "ModelMetadata",
-    heat_map: Path | None,
-    prevalence: float | None,
-) -> Row:
-    """The columns of the table for one image; `heat_map` is where its heat map was drawn.
+@dataclass(frozen=True)
+class PredictionTable:
+    """Lines of the table; `prevalence` and `reference` add a column each."""
 
-    There is one column for the probability of each class; `probability` is that of the positive
-    class, and with a prevalence there is one more for it. The distance is from the training images,
-    in units of the limit beyond which there is a warning. The shares of heat, from 0 to 1, are None
-    where there is no heat.
-    """
-    name = printable(str(path))
-    shares = heat_in_mask(prediction.heat, prediction.lungs), heat_in_centre(prediction.heat)
-    in_lungs, in_centre = (None if math.isnan(share) else round(share, 4) for share in shares)
-    columns = _probabilities(prediction.probabilities, metadata, prevalence)
-    return {
-        "image": f"./{name}" if name[0] in "=+-@" else name,  # a spreadsheet would calculate it
-        "class": metadata.classes[prediction.label],
-        "probability": round(columns[f"P({metadata.positive})"], 6),
-        **{column: round(value, 6) for column, value in columns.items()},
-        "distance": round(prediction.distance, 4),
-        "warning": prediction.warning,
-        "heat_in_lungs": in_lungs,
-        "heat_in_centre": in_centre,
-        "heat_map": str(heat_map) if heat_map else None,
-    }
+    metadata: "ModelMetadata"
+    prevalence: float | None = None
+    reference: "Reference | None" = None
 
+    def make_row(self, path: Path, prediction: "Prediction", heat_map: Path | None) -> Row:
+        """The columns of the table for one image; `heat_map` is where its heat map was drawn.
 
-def _probabilities(
-    probabilities: np.ndarray, metadata: "ModelMetadata", prevalence: float | None
-) -> dict[str, float]:
-    """Column -> probability; the positive class first, at a prevalence last."""
-    positive = metadata.classes.index(metadata.positive)
-    order = [positive, *(i for i in range(len(metadata.classes)) if i != positive)]
-    columns = {f"P({metadata.classes[i]})": float(probabilities[i]) for i in order}
-    if prevalence is not None:
-        there = at_prevalence(probabilities, positive, prevalence)
-        columns[f"at prevalence {prevalence:g}"] = float(there[positive])
-    return columns
+        There is one column for the probability of each class; `probability` is that of the positive
+        class, with a prevalence there is one more for it, and with a reference one for the p-value.
+        The distance is from the training images, in units of the limit beyond which there is a
+        warning. The shares of heat, from 0 to 1, are None where there is no heat.
+        """
+        name = printable(str(path))
+        shares = heat_in_mask(prediction.heat, prediction.lungs), heat_in_centre(prediction.heat)
+        in_lungs, in_centre = (None if math.isnan(share) else round(share, 4) for share in shares)
+        columns = self._numbers(prediction.probabilities)
+        return {
+            "image": f"./{name}" if name[0] in "=+-@" else name,  # a spreadsheet would calculate it
+            "class": self.metadata.classes[prediction.label],
+            "probability": round(columns[f"P({self.metadata.positive})"], 6),
+            **{column: round(value, 6) for column, value in columns.items()},
+            "distance": round(prediction.distance, 4),
+            "warning": prediction.warning,
+            "heat_in_lungs": in_lungs,
+            "heat_in_centre": in_centre,
+            "heat_map": str(heat_map) if heat_map else None,
+        }
 
+    def _numbers(self, probabilities: np.ndarray) -> dict[str, float]:
+        """Column -> probability; the positive class first, at a prevalence and the p-value last."""
+        metadata = self.metadata
+        positive = metadata.classes.index(metadata.positive)
+        order = [positive, *(i for i in range(len(metadata.classes)) if i != positive)]
+        columns = {f"P({metadata.classes[i]})": float(probabilities[i]) for i in order}
+        if self.prevalence is not None:
+            there = at_prevalence(probabilities, positive, self.prevalence)
+            columns[f"at prevalence {self.prevalence:g}"] = float(there[positive])
+        if self.reference:
+            columns["p-value"] = float(self.reference.p_values(probabilities[[positive]])[0])
+        return columns
 
-def format_header(metadata: "ModelMetadata", prevalence: float | None) -> str:
-    """The names of the columns that `format_prediction` shows."""
-    columns = _probabilities(np.zeros(len(metadata.classes)) + 1, metadata, prevalence)
-    return printable(f"{'image':<30}{'class':<12}{'  '.join(columns)}")
+    @property
+    def header(self) -> str:
+        """The names of the columns that `format` shows."""
+        columns = self._numbers(np.ones(len(self.metadata.classes)))
+        return printable(f"{'image':<30}{'class':<12}{'  '.join(columns)}")
 
+    def format(self, path: Path, prediction: "Prediction") -> str:
+        """A line of the table, and one for a warning; of a long path, its end."""
+        name = printable(str(path))
+        name = name if len(name) < 30 else f"...{name[-26:]}"
+        columns = self._numbers(prediction.probabilities)
+        cells = "  ".join(f"{value:>{len(column)}.3f}" for column, value in columns.items())
+        line = f"{name:<30}{self.metadata.classes[prediction.label]:<12}{cells}"
+        warning = f"\n    warning: {prediction.warning}" if prediction.warning else ""
+        return printable(line) + warning
 
-def format_prediction(
-    path: Path, prediction: "Prediction", metadata: "ModelMetadata", prevalence: float | None
-) -> str:
-    """A line of the table of predictions, and one for a warning; of a long path, its end."""
-    name = printable(str(path))
-    name = name if len(name) < 30 else f"...{name[-26:]}"
-    columns = _probabilities(prediction.probabilities, metadata, prevalence)
-    cells = "  ".join(f"{value:>{len(column)}.3f}" for column, value in columns.items())
-    line = f"{name:<30}{metadata.classes[prediction.label]:<12}{cells}"
-    warning = f"\n    warning: {prediction.warning}" if prediction.warning else ""
-    return printable(line) + warning
-
-
-def format_footer(metadata: "ModelMetadata") -> str:
-    """What class and probability mean, below the table."""
-    rule = describe_threshold(metadata.positive, metadata.threshold)
-    return wrap(f"\nclass: {printable(rule)}\n{PROBABILITY}")
+    @property
+    def footer(self) -> str:
+        """What class and probability mean, below the table."""
+        rule = describe_threshold(self.metadata.positive, self.metadata.threshold)
+        lines = [f"\nclass: {printable(rule)}", PROBABILITY]
+        if self.reference:
+            lines.append(describe_reference(self.reference))
+        return wrap("\n".join(lines))
 
 
 def write_prediction_tables(

@@ -1,10 +1,17 @@
 """What the numbers show, and no more, in sentences."""
 
+from collections.abc import Mapping
+from typing import TYPE_CHECKING
+
 from covidxray.audit.audit import STRONG, AuditResult
 from covidxray.evaluation.intervals import Estimate
-from covidxray.evaluation.regions import RegionComparison
+from covidxray.evaluation.regions import LEVEL, RegionComparison
 from covidxray.evaluation.strata import StratifiedScores
 from covidxray.evaluation.transplants import TransplantScores
+
+if TYPE_CHECKING:
+    from covidxray.pipeline.external_run import BaselineScore
+    from covidxray.pipeline.reference import Reference
 
 BASELINES = {
     "frame": "the outer frame alone",
@@ -12,6 +19,12 @@ BASELINES = {
     "file": "the file's header alone (size, format, compression)",
     "thumbnail": "an 8 x 8 thumbnail alone",
     "manifest": "the manifest alone (source, view, sex, age)",
+}
+ACQUISITION = {
+    "view": "view classifier (AP against PA)",
+    "thumbnail": "8 x 8 thumbnail",
+    "frame": "outer frame",
+    "histogram": "histogram of grey levels",
 }
 REMEDIES = {
     "frame": "Check the edges of the images, and crop borders and markers off in both classes.",
@@ -86,6 +99,39 @@ def describe_transplants(scores: TransplantScores) -> str:
     )
 
 
+def describe_strata(strata: StratifiedScores, region: str) -> str:
+    """What the AUC within strata shows."""
+    area, p_value = strata.areas[region], strata.p_values[region]
+    shown = "better" if p_value <= LEVEL else "not shown to be better"
+    return (
+        f"Within strata of {' and '.join(strata.known)} the AUC is {area.short}, {shown} than "
+        f"chance (p = {p_value:.3f})."
+    )
+
+
+def strongest_alternative(acquisition: Mapping[str, "BaselineScore"], patients: int) -> str:
+    """The best baseline of how images are taken that the model is not shown to be better than."""
+    for name, one in acquisition.items():
+        if one.difference.low <= 0:
+            found = compare(one.difference, patients)
+            known = {"second": "the model is worse", "equal": f"as good within {MARGIN}"}
+            return (
+                f"Not excluded: {ACQUISITION[name]}, which knows nothing of a lung, has an AUC of "
+                f"{one.auc.short}; {known.get(found, found)}."
+            )
+    return "The model is better than each baseline of how images are taken."
+
+
+def describe_reference(reference: "Reference") -> str:
+    """What the false-positive rate of a reference means."""
+    low, high = reference.rate_interval
+    return (
+        f"Threshold from {len(reference.scores)} normal reference images: {reference.rate:g} of "
+        "normal images like them are positive on average over such references; for this one the "
+        f"rate lies between {low:.3f} and {high:.3f}."
+    )
+
+
 def explain_undefined(strata: StratifiedScores, positive: str) -> str:
     """Why no pair of images lies in one stratum, and what follows."""
     if not strata.known:
@@ -122,8 +168,15 @@ def compare_with_shortcut(
     return f"{sentence} The shortcut {than}: the model may not have used the lungs at all."
 
 
-def audit_verdict(audit: AuditResult, regions: RegionComparison | None = None) -> str:
-    """What the audit means, and the comparison of a model's regions where there is one."""
+def describe_lungs(transplants: TransplantScores | None, regions: RegionComparison | None) -> str:
+    """Whether a model needs the lungs: by transplants, or else by its regions; "" without both."""
+    if transplants:
+        return describe_transplants(transplants)
+    return describe_regions(regions) if regions else ""
+
+
+def audit_verdict(audit: AuditResult, about_lungs: str = "") -> str:
+    """What the audit means, and what is known of the lungs (`describe_lungs`)."""
     best, strong = audit.best, audit.best.auc.value >= STRONG
     can = "can" if strong else "can in part"
     read = f"The label {can} be read from {BASELINES[best.name]}: AUC {best.auc.short}."
@@ -140,7 +193,7 @@ def audit_verdict(audit: AuditResult, regions: RegionComparison | None = None) -
     else:
         gain = "score well" if strong else "gain some of its score"
         verdict = f"{read} A model can {gain} on this data set without looking at a lung."
-    return f"{verdict} {describe_regions(regions)}" if regions else verdict
+    return f"{verdict} {about_lungs}".rstrip()
 
 
 def audit_advice(audit: AuditResult) -> str:

@@ -12,11 +12,12 @@ from covidxray.evaluation.regions import REGION_NAMES, RegionComparison
 from covidxray.evaluation.strata import StratifiedScores
 from covidxray.evaluation.transplants import TransplantScores
 from covidxray.pipeline.runs import CrossValidationResult, HoldoutResult, SiteScore, TrainingRun
+from covidxray.report.evidence import transplant_rows
 from covidxray.report.sentences import (
     audit_advice,
     audit_verdict,
     compare_with_shortcut,
-    describe_transplants,
+    describe_lungs,
     explain_undefined,
 )
 
@@ -45,7 +46,7 @@ def format_training(run: TrainingRun) -> str:
     blocks.append(format_holdout(run.holdout, run.data))
     if run.cross_validation:
         blocks.append(format_cross_validation(run.cross_validation))
-    shortcut = format_shortcut(run.audit, training_sentence(run), run.regions)
+    shortcut = format_shortcut(run.audit, training_sentence(run), describe_run(run))
     return "\n".join([*blocks, format_predictive_values(run.predictive_values) + shortcut])
 
 
@@ -65,7 +66,7 @@ def format_strata(strata: StratifiedScores, positive: str) -> str:
 
 
 def format_transplants(scores: TransplantScores) -> str:
-    """The AUCs with exchanged lungs, and what they mean."""
+    """The AUCs with exchanged lungs."""
     plural = "s" if scores.references > 1 else ""
     size = f"{scores.positives} + {scores.negatives} images, {scores.references} reference{plural}"
     if scores.left_out:
@@ -74,18 +75,7 @@ def format_transplants(scores: TransplantScores) -> str:
     for name, estimate in transplant_rows(scores).items():
         lines.append(f"{name}: {estimate}")
     lines.append(f"normal images, exchanged against untouched: {scores.artefact.short}; best 0.50")
-    return "\n".join([*lines, wrap(describe_transplants(scores))])
-
-
-def transplant_rows(scores: TransplantScores) -> dict[str, Estimate]:
-    """The AUCs of a transplant test under their names, without those that were not measured."""
-    rows = {
-        "untouched": scores.untouched,
-        "own lungs, reference's chest": scores.own_lungs,
-        "reference's lungs, own chest": scores.fixed_lungs,
-        "own lungs, put back": scores.put_back,
-    }
-    return {name: estimate for name, estimate in rows.items() if estimate}
+    return "\n".join(lines)
 
 
 def format_sites(sites: Sequence[SiteScore]) -> str:
@@ -184,10 +174,16 @@ def format_audit(audit: AuditResult) -> str:
     return "\n\n".join([table, *(wrap(text) for text in texts if text)])
 
 
-def format_shortcut(audit: AuditResult, sentence: str, regions: RegionComparison | None) -> str:
+def describe_run(run: TrainingRun) -> str:
+    """Whether the trained model needs the lungs; "" without cross-validation."""
+    exchanged = run.transplants.regions[run.config.region] if run.transplants else None
+    return describe_lungs(exchanged, run.regions)
+
+
+def format_shortcut(audit: AuditResult, sentence: str, about_lungs: str) -> str:
     """The best shortcut, its comparison with the model (`sentence`), and the verdict."""
     best = f"best shortcut auc: {audit.best.auc}  {audit.best.name}"
-    return "\n".join([best, wrap(sentence), wrap(audit_verdict(audit, regions))])
+    return "\n".join([best, wrap(sentence), wrap(audit_verdict(audit, about_lungs))])
 
 
 def training_sentence(run: TrainingRun) -> str:
