@@ -52,7 +52,7 @@ def main() -> None:
     print(f"\n{text.format_audit(audit)}")
     if args.json:
         described = {"name": data.name, "classes": data.classes, "sha256": data.sha256}
-        numbers = {"dataset": described, "seed": args.seed, **results.audit_results(audit, "")}
+        numbers = {"dataset": described, "seed": args.seed, **results.audit_results(audit)}
         with atomic_write(args.json) as unfinished:
             results.write_json(unfinished, numbers)
     print(f"\n{DISCLAIMER}")

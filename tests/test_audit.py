@@ -234,7 +234,7 @@ def test_the_text_fits_80_columns_and_the_json_holds_all_results(clean, tmp_path
     images = {"covid": clean[:5] + draw(3, 4, "border"), name: clean[3:8]}
     result = audit_folder(fill(tmp_path, images, **{name: {"source": "s" * 30}}))
     assert max(map(len, format_audit(result).splitlines())) <= 80
-    again = json.loads(json.dumps(audit_results(result, None)))
+    again = json.loads(json.dumps(audit_results(result)))
     assert again["verdict"] == audit_verdict(result)
     assert again["advice"] == audit_advice(result)
     assert again["findings"]["copies"] == 2

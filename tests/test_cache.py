@@ -262,7 +262,11 @@ def test_an_image_predicted_before_does_not_pass_through_the_network_again(
     name, trained, script, tmp_path, monkeypatch
 ):
     model, drawings = trained
-    given = ["--dataset", drawings] if name.startswith("evaluate") else ["--csv", "p.csv", drawings]
+    given = (
+        ["--dataset", drawings, "--transplant", 0]
+        if name.startswith("evaluate")
+        else ["--csv", "p.csv", drawings]
+    )
     command = [name, "--model", model, "--cache", "kept", "--json", "n.json", *given]
     first = script(*command, cwd=tmp_path)
     assert first.returncode == 0, first.stderr

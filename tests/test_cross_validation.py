@@ -44,7 +44,7 @@ def validated():
 
 
 def test_every_region_is_predicted_by_fits_on_its_own_features_of_the_other_folds(validated):
-    pools, labels, folds, found, _ = validated
+    pools, labels, folds, found, *_ = validated
     assert found.keys() == pools.keys()
     for name, views in pools.items():
         for repeat, train, test in folds:
@@ -57,7 +57,7 @@ def test_every_region_is_predicted_by_fits_on_its_own_features_of_the_other_fold
 
 
 def test_which_fit_predicted_an_image_is_told(validated):
-    _, _, folds, _, fit = validated
+    _, _, folds, _, fit, _ = validated
     assert fit.shape == (2, 48)
     told = {
         (repeat, frozenset(np.flatnonzero(fit[repeat] == f)))
@@ -67,6 +67,14 @@ def test_which_fit_predicted_an_image_is_told(validated):
     assert told == {(repeat, frozenset(test)) for repeat, _, test in folds}
 
 
+def test_the_heads_of_all_fits_are_those_that_predicted(validated):
+    pools, _, folds, found, _, heads = validated
+    for name, views in pools.items():
+        for f, (repeat, _, test) in enumerate(folds):
+            expected = heads[name].predict(views[test, 0], f)
+            np.testing.assert_array_equal(found[name][repeat, test], expected)
+
+
 @pytest.mark.parametrize("options", [LINEAR, SHORT])
 def test_an_images_own_fold_never_teaches_the_fit_that_predicts_it(options):
     """Other labels in a fold, and other features of half of it, leave its predictions as they are;
@@ -74,11 +82,11 @@ def test_an_images_own_fold_never_teaches_the_fit_that_predicts_it(options):
     pools, labels = cohort()
     folds = folds_of(labels, repeats=1)
     _, _, test = folds[1]
-    before, _ = validate(pools, labels, folds, options)
+    before, *_ = validate(pools, labels, folds, options)
     labels[test] = (labels[test] + 1) % 3
     for views in pools.values():
         views[test[1::2]] += 50
-    after, _ = validate(pools, labels, folds, options)
+    after, *_ = validate(pools, labels, folds, options)
     others = np.setdiff1d(np.arange(len(labels)), test)
     for name in pools:
         np.testing.assert_array_equal(before[name][0, test[::2]], after[name][0, test[::2]])
@@ -94,7 +102,7 @@ def test_the_clean_image_is_predicted_and_no_augmentation_of_it():
     views[np.arange(48), 0, labels] += 8
     options = HeadOptions(units=0, dropout=0.0, epochs=40, learning_rate=0.05)
     pools, folds = {"whole": views, "lungs": views[..., ::-1]}, folds_of(labels)
-    found, _ = validate(pools, labels, folds, options)
+    found, *_ = validate(pools, labels, folds, options)
     for probabilities in found.values():
         assert (probabilities.argmax(axis=2) == labels).mean() > 0.95
 

@@ -3,6 +3,7 @@
 import json
 import os
 import shutil
+import textwrap
 from itertools import islice
 
 import numpy as np
@@ -16,6 +17,7 @@ from covidxray.data.manifest import read_manifest
 from covidxray.evaluation.regions import REGION_NAMES
 from covidxray.model.cache import Cache
 from covidxray.model.predictor import Predictor
+from covidxray.report.sentences import ACQUISITION
 
 pytestmark = pytest.mark.slow
 
@@ -78,7 +80,8 @@ def test_what_is_printed_fits_80_columns_and_has_every_part(on_training_folder):
         "auc: ",
         "brier score: ",
         "subgroup",
-        "best shortcut auc: ",
+        "auc of the model, and of baselines that were trained with it",
+        "auc within strata of view",
         "not a medical device",
     ):
         assert part in stdout
@@ -88,7 +91,11 @@ def test_the_json_holds_what_is_printed(on_training_folder, trained):
     stdout, found, _ = on_training_folder
     assert f"auc: {found['auc']['value']:.4f}" in stdout
     assert f"brier score: {found['calibration']['brier']['value']:.4f}" in stdout
-    assert f"best shortcut auc: {found['shortcuts']['baselines'][0]['auc']['value']:.4f}" in stdout
+    for name, one in found["acquisition"].items():
+        area, difference = one["auc"]["value"], one["difference"]["value"]
+        assert difference == pytest.approx(found["auc"]["value"] - area)
+        assert f"{ACQUISITION[name]}: {area:.2f}" in stdout
+    assert textwrap.fill(found["verdict"], 80, break_on_hyphens=False) in stdout
     assert sum(b["count"] for b in found["calibration"]["bins"]) == 12
     trained_json = json.loads((trained[0].parent / "metrics.json").read_text())
     assert found["dataset"]["sha256"] == trained_json["dataset"]["sha256"]

@@ -122,6 +122,7 @@ def test_metrics_json_has_all_that_a_training_run_found(run, tmp_path):
             "sentence",
             "versus_shortcut",
             "strata",
+            "transplants",
             "sites",
             "dice",
         ),
@@ -183,10 +184,9 @@ def test_the_json_of_an_evaluation_has_all_that_it_found(external, tmp_path):
     found = as_json(tmp_path / "e.json", json_results(external))
     assert list(found) == [
         *("dataset", "model", "trained_on", "unlike_the_training_images", "heat_in_centre"),
-        *("heat_in_lungs", "pairs_of_lungs", "regions", "strata", "evaluation", "auc"),
-        "false_positive_rate",
-        *("calibration", "fixed", "subgroups", "predictive_values", "versus_shortcut"),
-        *("shortcuts", "versions"),
+        *("heat_in_lungs", "pairs_of_lungs", "reference", "regions", "strata", "acquisition"),
+        *("transplants", "shortcuts", "verdict", "evaluation", "auc", "false_positive_rate"),
+        *("calibration", "fixed", "subgroups", "predictive_values", "versions"),
     ]
     assert found["model"] == {
         "file": "covid19.keras",
@@ -208,7 +208,7 @@ def test_the_json_of_an_evaluation_has_all_that_it_found(external, tmp_path):
 
 
 def test_an_evaluation_on_one_class_has_neither_regions_nor_shortcuts(external, tmp_path):
-    one_class = dataclasses.replace(external, regions=None, audit=None)
+    one_class = dataclasses.replace(external, evidence=None)
     found = as_json(tmp_path / "e.json", json_results(one_class))
     assert (found["regions"], found["shortcuts"]) == (None, None)
 
@@ -219,10 +219,10 @@ def prediction(probability, heat=1.0):
     image = np.zeros((224, 224, 3), np.uint8)
     warm = np.full((224, 224), heat, np.float32)
     both = np.array([probability, 1 - probability])
-    lungs = np.zeros((224, 224), bool)
-    lungs[:112] = True
+    logits = np.full((28, 28), -1, np.float32)
+    logits[:14] = 1
     scores = {"whole": both[0], "lungs": 0.5, "outside": 0.5}
-    return Prediction(image, both, scores, label, 0.5, "", lungs, True, warm)
+    return Prediction(image, both, scores, label, 0.5, "", {}, logits, True, warm)
 
 
 def collect_gallery(items, classes, positive):

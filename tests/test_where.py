@@ -176,7 +176,8 @@ def audited(tmp_path_factory):
         found = run_cross_validation(config, data, features, rng)
         audit = run_audit(data, features.image_statistics, 0, np.random.default_rng(0))
         exchanged = exchange_lungs(config, network, data, features, found, rng).regions["whole"]
-        return found.regions, audit, audit_verdict(audit, found.regions), exchanged
+        verdict = audit_verdict(audit, describe_regions(found.regions))
+        return found.regions, audit, verdict, exchanged
 
     return run
 

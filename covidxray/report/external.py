@@ -49,10 +49,14 @@ def format_acquisition(run: ExternalRun) -> str:
     evidence = run.evidence
     if evidence is None or run.scores.auc is None:
         return ""
-    lines = ["auc of the model, and of baselines that were trained with it:", ""]
+    lines = [
+        "auc of the model, and of baselines that were trained with it (difference: model",
+        "minus baseline):",
+        "",
+    ]
     lines.append(f"model: {run.scores.auc.short}")
     for name, one in evidence.acquisition.items():
-        more = f"model - {name}: {one.difference.short}"
+        more = f"difference {one.difference.short}"
         lines.append(f"{sentences.ACQUISITION[name]}: {one.auc.short}; {more}")
     return "\n".join(lines)
 
@@ -100,25 +104,24 @@ def json_results(run: ExternalRun) -> dict[str, Any]:
 
 def _json_evidence(run: ExternalRun) -> dict[str, Any]:
     evidence, reference = run.evidence, run.reference
-    found: dict[str, Any] = {"reference": None, "evidence": None}
-    if reference:
-        found["reference"] = {
+    exchanged = evidence.transplants if evidence else None
+    audit = evidence.audit if evidence else None
+    regions = evidence.regions if evidence else None
+    return {
+        "reference": reference
+        and {
             "images": len(reference.scores),
             "false_positives": reference.rate,
             "interval": reference.rate_interval,
             "p_values": reference.p_values(run.probabilities[:, run.positive]),
-        }
-    if evidence:
-        exchanged, audit = evidence.transplants, evidence.audit
-        found["evidence"] = {
-            "regions": asdict(evidence.regions),
-            "strata": asdict(evidence.strata),
-            "acquisition": {name: asdict(one) for name, one in evidence.acquisition.items()},
-            "transplants": exchanged and results.asdict_scores(exchanged),
-            "shortcuts": audit and results.audit_results(audit, ""),
-            "verdict": describe_evidence(run),
-        }
-    return found
+        },
+        "regions": regions and asdict(regions),
+        "strata": evidence and asdict(evidence.strata),
+        "acquisition": evidence and {k: asdict(one) for k, one in evidence.acquisition.items()},
+        "transplants": exchanged and results.asdict_scores(exchanged),
+        "shortcuts": audit and results.audit_results(audit, regions=regions),
+        "verdict": describe_evidence(run),
+    }
 
 
 def _rows(run: ExternalRun) -> dict[str, Estimate]:

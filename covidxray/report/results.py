@@ -11,6 +11,7 @@ import numpy as np
 
 from covidxray.audit.audit import AuditResult
 from covidxray.data.dataset import Dataset
+from covidxray.evaluation.regions import RegionComparison
 from covidxray.pipeline.runs import TrainingRun, TransplantRun
 from covidxray.report.sentences import audit_advice, audit_verdict
 from covidxray.report.text import describe_run, training_sentence
@@ -30,8 +31,7 @@ def training_results(run: TrainingRun) -> dict[str, Any]:
         "predictive_values": {name: asdict(e) for name, e in run.predictive_values.items()},
         "held_out": asdict(holdout.scores),
         "cross_validation": asdict(cross_validation.scores) if cross_validation else None,
-        "shortcuts": audit_results(run.audit, describe_run(run)),
-        "regions": run.regions and asdict(run.regions),
+        "shortcuts": audit_results(run.audit, describe_run(run), run.regions),
         "sentence": training_sentence(run),
         "versus_shortcut": run.versus_shortcut and asdict(run.versus_shortcut),
         "strata": run.strata and asdict(run.strata),
@@ -46,8 +46,13 @@ def asdict_scores(run: TransplantRun) -> dict[str, Any]:
     return {region: asdict(scores) for region, scores in run.regions.items()}
 
 
-def audit_results(audit: AuditResult, about_lungs: str) -> dict[str, Any]:
-    """The JSON of an audit; `about_lungs` ends its verdict (`sentences.describe_lungs`)."""
+def audit_results(
+    audit: AuditResult, about_lungs: str = "", regions: RegionComparison | None = None
+) -> dict[str, Any]:
+    """The JSON of an audit, with the comparison of a model's regions where there is one.
+
+    `about_lungs` ends its verdict (`sentences.describe_lungs`).
+    """
     names = ("positive", "images", "folds", "repeats", "permutations", "level", "alarm", "power")
     return {
         **{name: getattr(audit, name) for name in names},
@@ -57,6 +62,7 @@ def audit_results(audit: AuditResult, about_lungs: str) -> dict[str, Any]:
             {"name": b.name, "auc": asdict(b.auc), "p_value": b.p_value} for b in audit.baselines
         ],
         "findings": asdict(audit.findings),
+        "regions": regions and asdict(regions),
     }
 
 

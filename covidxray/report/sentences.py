@@ -21,7 +21,7 @@ BASELINES = {
     "manifest": "the manifest alone (source, view, sex, age)",
 }
 ACQUISITION = {
-    "view": "view classifier (AP against PA)",
+    "view": "view classifier",
     "thumbnail": "8 x 8 thumbnail",
     "frame": "outer frame",
     "histogram": "histogram of grey levels",
