@@ -84,6 +84,8 @@ def main() -> None:
             rows.append(table.make_row(path, found, heat_map))
     prediction_table.write_prediction_tables(rows, args.csv, args.json)
     print(table.footer)
+    if blind := sum(not row["class"] for row in rows):
+        print(f"{blind} of {len(rows)} images get no class: no pair of lungs was found in them")
     print(DISCLAIMER)
     if unread := len(paths) - len(rows):
         raise InputError(f"{unread} of {len(paths)} files could not be read; see the lines above")

@@ -32,8 +32,8 @@ def make_parser(description: str | None) -> argparse.ArgumentParser:
     add("--weights", default="torchvision", help=weights)
     recipe = "features and head: portable (the best at other hospitals) or the tutorial's"
     add("--recipe", default="portable", choices=("portable", "tutorial"), help=recipe)
-    region = "region that the saved model uses: the whole picture, or the lungs alone"
-    add("--region", default="whole", choices=("whole", "lungs"), help=region)
+    region = "region that the saved model uses (default: lungs; of recipe tutorial, whole)"
+    add("--region", choices=("whole", "lungs"), help=region)
     copies = "number of randomly rotated copies per image"
     add("--augment", default=0, type=number(int, 0), help=copies)
     angle = "largest angle of a rotation, in degrees"
@@ -79,7 +79,8 @@ def read_config(arguments: argparse.Namespace) -> "TrainConfig":
     from covidxray.pipeline.runs import TrainConfig  # NumPy and SciPy are slow to import for --help
 
     lists = {"add": tuple(arguments.add), "stratify": tuple(arguments.stratify)}
-    config = TrainConfig(**{**vars(arguments), **lists})
+    region = arguments.region or ("whole" if arguments.recipe == "tutorial" else "lungs")
+    config = TrainConfig(**{**vars(arguments), **lists, "region": region})
     if config.model.suffix != ".keras":
         raise InputError(f"--model {config.model}: file name must end in .keras; rename it")
     if config.plot.suffix.lower() not in PLOTS:

@@ -34,7 +34,8 @@ class Prediction:
         image: uint8 (224, 224, 3), RGB.
         probabilities: float64 (C,).
         scores: region -> probability of the positive class by the head of that region.
-        label: index of the predicted class.
+        label: index of the predicted class; None where the model uses the lungs alone and no pair
+            of lungs was found.
         distance: from the training images, in units of the outlier detector's limit.
         warning: why the image may be unlike the training images; "" if nothing was noticed.
         acquisition: scores of the baselines that know how images are taken (`acquisition`).
@@ -48,7 +49,7 @@ class Prediction:
     image: np.ndarray
     probabilities: np.ndarray
     scores: dict[str, float]
-    label: int
+    label: int | None
     distance: float
     warning: str
     acquisition: dict[str, float]
@@ -67,6 +68,7 @@ class Prediction:
         return replace(self, image=np.empty(0), heat=np.empty(0))
 
 
+NO_LUNGS = "no pair of lungs found"
 WIDTHS = {acquisition.VIEW: FEATURES, "thumbnail": 64, "frame": 56, "histogram": 23}
 
 # What the network computes from one image, and the cache stores, as float32 arrays: `probabilities`
@@ -224,16 +226,17 @@ class Predictor:
         distance = float(self.outlier_detector.distance(features["whole"][None])[0])
         distance /= float(self.outlier_detector.limit)
         lungs_found = is_pair_of_lungs(enlarge(outputs["logits"]))
+        usable = lungs_found or self.metadata.region != "lungs"
         warning = non_radiograph_warning(image)
         if not warning and not lungs_found:
-            warning = "no pair of lungs found"
+            warning = NO_LUNGS
         if not warning and distance > 1:
             warning = "unlike the training images"
         return Prediction(
             image=image,
             probabilities=probabilities,
             scores={region: float(score[0]) for region, score in scores.items()},
-            label=self._label(outputs["probabilities"]),
+            label=self._label(outputs["probabilities"]) if usable else None,
             distance=distance,
             warning=warning,
             acquisition=acquisition.score_image(self.baselines, features["whole"], statistics),

@@ -18,7 +18,7 @@ from covidxray.evaluation.metrics import LabelledProbabilities
 from covidxray.evaluation.regions import REGION_NAMES, compare_regions
 from covidxray.evaluation.strata import Strata, score_strata
 from covidxray.model.lungs import REGIONS
-from covidxray.model.predictor import Prediction, Predictor
+from covidxray.model.predictor import NO_LUNGS, Prediction, Predictor
 from covidxray.pipeline.external_run import BaselineScore, Evidence, ExternalConfig, ExternalRun
 from covidxray.pipeline.gallery import GalleryCollector
 from covidxray.pipeline.reference import Reference
@@ -33,7 +33,7 @@ def collect_predictions(
 ) -> tuple[list[Prediction], Gallery, dict[int, InputError]]:
     """Predictions of a data set's images, without their pictures, which the gallery alone keeps.
 
-    The last value maps the index of each image that cannot be read to its error.
+    The last value maps the index of each image that cannot be read, or gets no class, to an error.
     """
     collector = GalleryCollector(data.classes, positive)
     found: list[Prediction] = []
@@ -41,6 +41,8 @@ def collect_predictions(
     for i, prediction in enumerate(predictions):
         if isinstance(prediction, InputError):
             unread[i] = prediction
+        elif prediction.label is None:
+            unread[i] = InputError(f"{data.paths[i]}: {NO_LUNGS}; it gets no class")
         else:
             collector.add(data.names([i])[0], data.labels[i], prediction)
             found.append(prediction.without_pictures())

@@ -25,7 +25,11 @@ class GalleryCollector:
         self._shares: list[tuple[float, float, float]] = []
 
     def add(self, name: str, truth: int, prediction: "Prediction") -> None:
-        """Take one image into account: its name (class/file), its true label, its prediction."""
+        """Take one image into account: its name (class/file), its true label, its prediction.
+
+        The prediction must have a class.
+        """
+        assert prediction.label is not None
         in_lungs = heat_in_mask(prediction.heat, prediction.lungs)
         if not math.isnan(in_lungs):
             in_centre = heat_in_centre(prediction.heat)

@@ -110,7 +110,7 @@ def read_reference(
         predictor, [one.path for one in images], with_statistics=True
     )
     for one, found in zip(images, predictions, strict=True):
-        if isinstance(found, InputError) or found.statistics is None:
+        if isinstance(found, InputError) or found.statistics is None or found.label is None:
             continue
         used.append(one)
         scores.append(float(found.probabilities[predictor.positive]))
@@ -119,7 +119,8 @@ def read_reference(
             pictures.append(LungPicture(found.image, found.lungs))
     unread = len(images) - len(used) + len(left_out)
     if skipped := unread + firsts.count(False):
-        logger.info("reference: %d images are left out, %d of them unreadable", skipped, unread)
+        message = "reference: %d images are left out, %d of them unreadable or without lungs"
+        logger.info(message, skipped, unread)
     needed = conformal.images_needed(rate)
     if len(used) < needed:
         reason = f"holds {len(used)} images that can be used, and a rate of {rate:g} needs {needed}"

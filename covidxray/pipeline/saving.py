@@ -119,5 +119,6 @@ def explain_holdout(
     for i, prediction in zip(unseen, predictions, strict=True):
         if isinstance(prediction, InputError):
             raise prediction
-        collector.add(data.names([i])[0], data.labels[i], prediction)
+        if prediction.label is not None:  # found in the precision of training alone
+            collector.add(data.names([i])[0], data.labels[i], prediction)
     return predictor.metadata, collector.gallery()

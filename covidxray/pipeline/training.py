@@ -12,6 +12,7 @@ import numpy as np
 
 from covidxray.data import lung_masks
 from covidxray.data.dataset import Dataset
+from covidxray.errors import InputError
 from covidxray.evaluation import metrics, splits
 from covidxray.evaluation.intervals import Quartiles
 from covidxray.evaluation.recalibration import fit_recalibration
@@ -21,6 +22,7 @@ from covidxray.model.features import CachedFeatures, Features, depends_on, draw_
 from covidxray.model.head_network import HeadOptions
 from covidxray.model.labelled_features import LabelledFeatures
 from covidxray.model.network import Network
+from covidxray.model.predictor import NO_LUNGS
 from covidxray.model.vgg16 import RECIPES
 from covidxray.pipeline.runs import CrossValidationResult, HoldoutResult, TrainConfig
 
@@ -83,15 +85,30 @@ def extract_features(
 ) -> Features:
     """Features of every image and of its augmentations, from all regions; cached ones are reused.
 
-    Images that cannot be read are missing from the result and listed in its `unread`. `extract` is
-    the method of an engine (`engines.LocalEngine.extract`), which opens the files a second time.
+    Images that cannot be read are missing from the result and listed in its `unread`. So are images
+    without a pair of lungs, if the model uses the lungs alone. `extract` is the method of an engine
+    (`engines.LocalEngine.extract`), which opens the files a second time.
     """
     angles = draw_angles(len(data), config.augment, config.rotation, rng)
     cached = None
     if cache := open_cache(config.cache, config.engine):
         depends = depends_on(network.weights, network.recipe, network.segmenter, network.precision)
         cached = CachedFeatures(cache, [row.sha256 for row in data.rows], depends)
-    return extract(network, data, angles, cached)
+    features = extract(network, data, angles, cached)
+    return leave_out_without_lungs(data, features) if config.region == "lungs" else features
+
+
+def leave_out_without_lungs(data: Dataset, features: Features) -> Features:
+    """Features of the images in which a pair of lungs is found; the others become `unread`."""
+    read = [i for i in range(len(data)) if i not in features.unread]
+    found = [lung_masks.is_pair_of_lungs(lung_masks.enlarge(one)) for one in features.lungs]
+    blind = {
+        i: InputError(f"{data.paths[i]}: {NO_LUNGS}; look at the picture, or use --region whole")
+        for i, seen in zip(read, found, strict=True)
+        if not seen
+    }
+    kept = features.select(np.flatnonzero(found))
+    return replace(kept, unread={**features.unread, **blind})
 
 
 def prepare_inputs(

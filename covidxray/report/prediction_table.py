@@ -49,7 +49,7 @@ class PredictionTable:
         columns = self._numbers(prediction.probabilities)
         return {
             "image": f"./{name}" if name[0] in "=+-@" else name,  # a spreadsheet would calculate it
-            "class": self.metadata.classes[prediction.label],
+            "class": self._class_of(prediction),
             "probability": round(columns[f"P({self.metadata.positive})"], 6),
             **{column: round(value, 6) for column, value in columns.items()},
             "distance": round(prediction.distance, 4),
@@ -58,6 +58,10 @@ class PredictionTable:
             "heat_in_centre": in_centre,
             "heat_map": str(heat_map) if heat_map else None,
         }
+
+    def _class_of(self, prediction: "Prediction") -> str:
+        """The predicted class; "" for an image that gets none."""
+        return "" if prediction.label is None else self.metadata.classes[prediction.label]
 
     def _numbers(self, probabilities: np.ndarray) -> dict[str, float]:
         """Column -> probability; the positive class first, at a prevalence and the p-value last."""
@@ -84,7 +88,7 @@ class PredictionTable:
         name = name if len(name) < 30 else f"...{name[-26:]}"
         columns = self._numbers(prediction.probabilities)
         cells = "  ".join(f"{value:>{len(column)}.3f}" for column, value in columns.items())
-        line = f"{name:<30}{self.metadata.classes[prediction.label]:<12}{cells}"
+        line = f"{name:<30}{self._class_of(prediction):<12}{cells}"
         warning = f"\n    warning: {prediction.warning}" if prediction.warning else ""
         return printable(line) + warning
 

@@ -55,7 +55,8 @@ def format_strata(strata: StratifiedScores, positive: str) -> str:
     heading = f"auc within strata of {' and '.join(strata.known)}" if strata.known else "auc"
     if not strata.areas:
         return wrap(f"{heading}: not defined: {explain_undefined(strata, positive)}")
-    size = f"{strata.pairs} pairs of images in {strata.strata} strata"
+    count = "1 stratum" if strata.strata == 1 else f"{strata.strata} strata"
+    size = f"{strata.pairs} pairs of images in {count}"
     if strata.share > MOST and strata.strata > 1:
         size += f", {100 * strata.share:.0f} % of them in {strata.largest}"
     lines = [wrap(f"{heading} ({size}):"), ""]
