@@ -38,7 +38,7 @@ class Pool:
     Attributes:
         paths, rows: their files, and manifest rows.
         kind: (N,) covid, control, normal, pneumonia (Kaggle's train), nih, tutorial (the tutorial's
-            own normals) or other (Cohen's other views and CT).
+            own normals), other (Cohen's other views) or ct (his CT slices).
         groups: (N,) numbers of patients; patients who share an image have one number.
         places: (N,) Cohen's location, or the web site of the publication if it is empty.
         pixels: (N, 224, 224, 3) uint8.
@@ -77,7 +77,8 @@ def read_pool(args: argparse.Namespace) -> Pool:
     found: dict[Path, tuple[str, ManifestRow, str]] = {}
     records = cohen.read_metadata(args.covid / "metadata.csv")
     with (args.covid / "metadata.csv").open(newline="", encoding="utf-8") as file:
-        locations = {row["filename"]: row["location"] for row in csv.DictReader(file)}
+        table = list(csv.DictReader(file))
+    locations = {row["filename"]: row["location"] for row in table}
     kinds = [(cohen.select(records, "COVID-19", ["PA"]), "covid")]
     kinds += [(cohen.select_controls(records, "COVID-19", ["PA"]), "control"), (records, "other")]
     for chosen, kind in kinds:
@@ -86,6 +87,11 @@ def read_pool(args: argparse.Namespace) -> Pool:
             if path.is_file():
                 place = locations[record.filename] or urlparse(record.url).netloc
                 found.setdefault(path, (kind, record, place))
+    for row in table:  # `read_metadata` leaves CT slices out
+        path = args.covid / row["folder"] / row["filename"]
+        if row["modality"] == "CT" and path.is_file():
+            record = ManifestRow(path.name, cohen.SOURCE, "", row["patientid"], row["view"])
+            found.setdefault(path, ("ct", record, row["location"]))
     for path in kaggle.list_normal(args.kaggle, ["train"])[0]:
         found[path] = ("normal", kaggle.row(args.kaggle, path), kaggle.SOURCE)
     for path in list_images(args.kaggle / "train" / "PNEUMONIA"):

@@ -15,7 +15,6 @@ import numpy as np
 from pool import add_sources, draw_patients, features, read_pool, spread
 from sklearn.datasets import load_sample_images
 
-from covidxray.data import cohen
 from covidxray.model.outliers import fit_outlier_detector, non_radiograph_warning
 
 SETS = {
@@ -31,8 +30,6 @@ def main() -> None:
     args = parser.parse_args()
     pool = read_pool(args)
     vectors = features(args, pool, "clean")["block4_conv3", 3]
-    records = cohen.read_metadata(args.covid / "metadata.csv")
-    modality = {record.filename: record.modality.lower() for record in records}
     tests = {
         "COVID-19 of other patients, same source": pool.of("covid"),
         "controls, same source": pool.of("control"),
@@ -41,11 +38,10 @@ def main() -> None:
         "another hospital: NIH adults": pool.of("nih"),
     }
     other = pool.of("other")
-    ct = np.array([modality[pool.paths[i].name] == "ct" for i in other])
     view = np.array([pool.rows[i].view for i in other])
-    tests[CT] = other[ct]
-    tests[LATERAL] = other[~ct & (view == "L")]
-    tests[AP] = other[~ct & np.isin(view, ["AP", "AP Supine"])]
+    tests[CT] = pool.of("ct")
+    tests[LATERAL] = other[view == "L"]
+    tests[AP] = other[np.isin(view, ["AP", "AP Supine"])]
     print("| images | number | " + " | ".join(SETS) + " |")
     print("|" + " --- |" * 4)
     rates: dict[str, dict[str, list[float]]] = {name: {s: [] for s in SETS} for name in tests}

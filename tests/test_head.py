@@ -233,7 +233,7 @@ def test_cross_validation_finds_a_difference_between_classes_only_if_there_is_on
     rng = np.random.default_rng(3)
     folds = list(repeated_folds(labels, np.arange(80), 5, 3, rng))
     data = {"whole": LabelledFeatures.of(features, labels)}
-    regions, fold = cross_validate(data, folds, PLAIN, rng)
+    regions, fold, _ = cross_validate(data, folds, PLAIN, rng)
     probabilities = regions["whole"]
     assert low <= (probabilities.argmax(axis=2) == labels).mean() <= high
     assert [len(np.unique(f)) for f in fold] == [5, 5, 5]

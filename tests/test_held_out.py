@@ -77,7 +77,7 @@ def train(script, folder, cache, changed=(), repeats=1):
         "--test-size",
         0.3,
     )
-    quick = ("--epochs", 10, "--precision", "float32", "--cache", cache)
+    quick = ("--region", "whole", "--epochs", 10, "--precision", "float32", "--cache", cache)
     done = script("train_covid19.py", "-d", "set", *options, *quick, cwd=folder)
     assert done.returncode == 0, done.stderr
     return json.loads((folder / "metrics.json").read_text()), folder

@@ -260,7 +260,9 @@ def test_scores_of_three_repeats_worked_out_by_hand():
         y_true == 2, dict.fromkeys(REGION_NAMES, probabilities[:, :, 2]), np.arange(7), y_true < 2
     )
     shown = probabilities[:, :, 2]
-    result = CrossValidationResult(2, 3, y_true, y_true == 2, {}, shown, None, scores, regions)
+    result = CrossValidationResult(
+        2, 3, y_true, y_true == 2, {}, {}, fold, shown, None, scores, regions
+    )
     assert text in format_cross_validation(result)
 
 

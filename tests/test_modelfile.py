@@ -71,6 +71,11 @@ AUXILIARY = AuxiliaryModels(
         pool: Heads(*some_arrays(k, (1, 3), (1, 3)), *(some_arrays(k, (1, 3, 2), (1, 2)),) * 2)
         for k, pool in enumerate(("lungs", "outside"))
     },
+    {
+        "frame": Heads(
+            *some_arrays(9, (1, 56), (1, 56)), *[(a,) for a in some_arrays(8, (1, 56, 2), (1, 2))]
+        )
+    },
 )
 
 
@@ -95,8 +100,9 @@ def test_a_saved_model_is_loaded_with_its_metadata_and_auxiliary_models(saved):
     assert metadata == METADATA
     assert auxiliary.other_heads.keys() == {"lungs", "outside"}
     expected = AUXILIARY.to_arrays()
-    assert len(expected) == 4 + 10 + 2 * 6
+    assert len(expected) == 4 + 10 + 2 * 6 + 4
     assert auxiliary.to_arrays().keys() == expected.keys()
+    assert auxiliary.baselines.keys() == {"frame"}
     for name, array in auxiliary.to_arrays().items():
         np.testing.assert_array_equal(array, expected[name])
     pixels = np.random.default_rng(0).integers(0, 256, (2, SIZE, SIZE, 3)).astype(np.float32)

@@ -174,7 +174,7 @@ def test_a_heat_map_is_the_image_with_its_own_heat_and_the_outline_of_its_lungs(
         expected = outline(warm, prediction.lungs).astype(int)
         # In another batch the network rounds another way.
         assert np.abs(shown - expected).mean() < 0.5
-        assert np.abs(warm.astype(int) - prediction.image).mean() > 0.3
+        assert np.abs(warm.astype(int) - prediction.image).mean() > 0.15
         assert row["heat_in_centre"] == pytest.approx(heat_in_centre(prediction.heat), abs=2e-3)
         inside = prediction.heat[prediction.lungs].sum() / prediction.heat.sum()
         assert row["heat_in_lungs"] == pytest.approx(inside, abs=2e-3)

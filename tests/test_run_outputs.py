@@ -61,7 +61,7 @@ def fill(root, numbers, **cells):
 def outputs_of(script, folder, *options):
     """Train in `folder`; its output and its metrics.json."""
     report = ("--report", "report.html", "-p", "plot.svg", "--cache", folder.parent / "kept")
-    arguments = (*TRAINING, "--precision", "float32", *report, *options)
+    arguments = (*TRAINING, "--region", "whole", "--precision", "float32", *report, *options)
     done = script("train_covid19.py", "-d", "tints", *arguments, cwd=folder)
     assert done.returncode == 0, done.stderr
     found = json.loads((folder / "metrics.json").read_text())

@@ -52,7 +52,7 @@ COMMON += ("--test-size", 0.7, "--folds", 2)
 # The own region and the label of the positive class of each run's model.
 OWN = {"whole": ("whole", 1), "lungs": ("lungs", 1), "all": ("lungs", 2)}
 RUNS = {
-    "whole": ("--positive", "covid", "--repeats", 2, "--sensitivity", 0.9),
+    "whole": ("--positive", "covid", "--repeats", 2, "--sensitivity", 0.9, "--region", "whole"),
     "lungs": ("--positive", "covid", "--repeats", 0, "--region", "lungs"),
     "all": ("--positive", "normal", "--repeats", 0, "--region", "lungs", "--fit-all"),
 }
@@ -390,6 +390,8 @@ def test_options_of_head_and_augmentations_reach_the_saved_model(folder, script,
         shutil.copy(data.paths[i], place)
     chosen = ("--augment", 1, "--rotation", 25, "--units", 5, "--dropout", 0.25, "--fit-all")
     quick = (
+        "--region",
+        "whole",
         "--repeats",
         0,
         "--epochs",

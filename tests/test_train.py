@@ -123,8 +123,10 @@ def test_where_the_signal_is_is_printed_and_part_of_the_verdict(runs):
     where = found["shortcuts"]["regions"]
     for pool, name in REGION_NAMES.items():
         assert f"{name}: {where[pool]['value']:.4f}" in stdout
-    assert where["whole"] == found["cross_validation"]["auc"]
-    assert "The lungs alone give an AUC of" in found["shortcuts"]["verdict"]
+    assert where["lungs"] == found["cross_validation"]["auc"]
+    exchanged = found["transplants"]["lungs"]
+    assert f"untouched: {exchanged['untouched']['value']:.4f}" in stdout
+    assert "With the same healthy lungs in every image the AUC" in found["shortcuts"]["verdict"]
     assert found["dice"] is None
 
 

@@ -1,6 +1,8 @@
 """Lungs that are exchanged between images, and what a model's scores of them mean."""
 
+import csv
 import dataclasses
+import shutil
 from types import SimpleNamespace
 
 import numpy as np
@@ -223,3 +225,32 @@ def test_pictures_stand_side_by_side_in_files_named_after_the_image(data, tmp_pa
     assert pixels.shape == (224, 680, 3)
     for k, part in enumerate((picture.untouched, picture.own_lungs, picture.fixed_lungs)):
         assert (pixels[:, 228 * k : 228 * k + 224] == part).all()
+
+
+@pytest.mark.slow
+def test_an_image_without_a_pair_of_lungs_gets_no_class(trained, script, tmp_path, picture):
+    (tmp_path / "set/covid").mkdir(parents=True)
+    (tmp_path / "set/normal").mkdir()
+    for name in ("covid", "normal"):
+        for path in sorted((trained[1] / name).glob("*.jpg")):
+            shutil.copy(path, tmp_path / "set" / name)
+    (tmp_path / "set/normal/noise.png").write_bytes(picture(1))
+    table = ("--csv", "p.csv", "set/normal")
+    done = script("predict_covid19.py", "-m", trained[0], *table, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    with open(tmp_path / "p.csv", newline="", encoding="utf-8") as file:
+        rows = {row["image"]: row for row in csv.DictReader(file)}
+    assert rows["set/normal/noise.png"]["class"] == ""
+    assert rows["set/normal/noise.png"]["warning"] == "no pair of lungs found"
+    assert "1 of 7 images get no class: no pair of lungs was found in them" in done.stdout
+    options = ("-d", "set", "--repeats", 0, "--epochs", 1, "--no-cache")
+    for command in (
+        ("evaluate_covid19.py", "-m", trained[0], "-d", "set"),
+        ("train_covid19.py", *options),
+    ):
+        done = script(*command, cwd=tmp_path)
+        assert done.returncode == 0, done.stderr
+        assert "set: 6 covid + 6 normal images, 12 patients; 1 left out" in done.stdout
+        assert "normal/noise.png: no pair of lungs found" in done.stderr
+    done = script("train_covid19.py", *options, "--region", "whole", cwd=tmp_path)
+    assert "left out" not in done.stdout

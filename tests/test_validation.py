@@ -209,6 +209,7 @@ def test_training_images_are_a_subgroup_only_if_there_are_any():
     ]
     assert subgroup_values(rows, [True, False]) == {
         "source": ["s", "s"],
+        "site": ["", ""],
         "sex": ["F", ""],
         "age": ["60-79", ""],
         "view": ["PA", ""],

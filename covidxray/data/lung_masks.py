@@ -62,7 +62,7 @@ def is_pair_of_lungs(mask: np.ndarray) -> bool:
 def heat_in_mask(heat: np.ndarray, mask: np.ndarray) -> float:
     """The fraction of heat (H, W) inside a bool mask (H, W); NaN if there is no heat."""
     total = float(heat.sum())
-    return float(heat[mask].sum()) / total if total else float("nan")
+    return min(1.0, float(heat[mask].sum()) / total) if total else float("nan")
 
 
 def heat_in_centre(heat: np.ndarray) -> float:

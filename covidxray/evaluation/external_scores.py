@@ -75,13 +75,14 @@ def subgroup_values(
 ) -> dict[str, list[str]]:
     """The value of each image for every kind of subgroup; "" where it is unknown.
 
-    Sites with fewer than `SITE_IMAGES` images are one subgroup, unless all sites are unknown.
+    Sites with fewer than `SITE_IMAGES` images are one subgroup.
     `trained_on`: whether the image, or its patient, was trained on; no subgroups if none was.
     """
-    sites = Counter(row.site for row in rows)
+    sites_of = [row.site for row in rows]
+    sites = Counter(sites_of)
     return {
         "source": [row.source for row in rows],
-        "site": [row.site if sites[row.site] >= SITE_IMAGES else SMALL for row in rows],
+        "site": [site if sites[site] >= SITE_IMAGES or not site else SMALL for site in sites_of],
         "sex": [row.sex for row in rows],
         "age": [age_band(row.age) for row in rows],
         "view": [row.view for row in rows],
