@@ -59,9 +59,6 @@ def main() -> None:
     parser.add_argument("--pictures", type=Path, metavar="FILE", help="PNG of outlines to write")
     args = parser.parse_args()
     pool = read_pool(args)
-    records = {
-        record.filename: record for record in cohen.read_metadata(args.covid / "metadata.csv")
-    }
     given: dict[str, dict[int, np.ndarray]] = {"lungVAE": {}, "V7": {}}
     v7 = read_v7(args.v7)
     for i, path in enumerate(pool.paths):
@@ -96,10 +93,9 @@ def main() -> None:
 
     kinds = {kind: pool.of(kind) for kind in ("covid", "control", "normal", "pneumonia", "nih")}
     other = pool.of("other")
-    ct = np.array([records[pool.paths[i].name].modality.lower() == "ct" for i in other])
     lateral = np.array([pool.rows[i].view == "L" for i in other])
-    kinds |= {"AP views": other[~ct & ~lateral]}
-    kinds |= {"lateral views": other[~ct & lateral], "CT slices": other[ct]}
+    kinds |= {"AP views": other[~lateral], "lateral views": other[lateral]}
+    kinds |= {"CT slices": pool.of("ct")}
     pairs = np.array([is_pair_of_lungs(mask) for mask in found["drawings"]])
     print("\n| images | number | a pair of lungs is found in |\n|" + " --- |" * 3)
     for kind, indices in kinds.items():
