@@ -196,6 +196,14 @@ def test_the_sentence_claims_what_the_intervals_show(data, fixed, drop, words):
     assert words in describe_transplants(scores)
 
 
+def test_where_moving_lungs_changes_the_score_the_test_says_little(data):
+    scores = example_transplants(data, example_scores(data)).regions["whole"]
+    scores = dataclasses.replace(scores, back_drop=Estimate(0.2, 0.1, 0.3))
+    said = describe_transplants(scores)
+    assert said.startswith("Lungs that are moved and put back lower the AUC from ")
+    assert said.endswith("so that the transplants say little here.")
+
+
 def test_the_artefact_is_one_half_where_the_method_changes_no_score():
     rng = np.random.default_rng(0)
     truth, scores = np.arange(40) < 20, rng.normal(size=(3, 40))
@@ -210,7 +218,7 @@ def test_the_block_fits_80_columns_and_names_what_was_left_out(data):
     scores = example_transplants(data, example_scores(data)).regions["whole"]
     text = format_transplants(scores)
     assert max(map(len, text.splitlines())) <= 80
-    assert "8 + 8 images, 2 references; 3 images without a" in text
+    assert "8 + 8 images, 2 references; left out without a" in text
     for name in ("untouched", "own lungs, reference's chest", "own lungs, put back"):
         assert f"\n{name}: " in text
 

@@ -83,6 +83,11 @@ def describe_regions(regions: RegionComparison) -> str:
 def describe_transplants(scores: TransplantScores) -> str:
     """Whether the model needs the lungs, by its AUC with the same lungs in every image."""
     fixed, untouched = scores.fixed_lungs, scores.untouched
+    if scores.put_back and scores.back_drop and scores.back_drop.low > 0:
+        return (
+            f"Lungs that are moved and put back lower the AUC from {untouched.value:.2f} to "
+            f"{scores.put_back.short}, so that the transplants say little here."
+        )
     same = "With the same healthy lungs in every image the AUC"
     if scores.drop.low > 0:
         rest = ", and what surrounds them predicts the class, too" if fixed.low > 0.5 else ""

@@ -71,7 +71,7 @@ def format_transplants(scores: TransplantScores) -> str:
     plural = "s" if scores.references > 1 else ""
     size = f"{scores.positives} + {scores.negatives} images, {scores.references} reference{plural}"
     if scores.left_out:
-        size += f"; {scores.left_out} images without a plausible pair of lungs are left out"
+        size += f"; left out without a plausible pair of lungs: {scores.left_out}"
     lines = [wrap(f"auc with exchanged lungs ({size}):"), ""]
     for name, estimate in transplant_rows(scores).items():
         lines.append(f"{name}: {estimate}")
