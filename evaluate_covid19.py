@@ -72,7 +72,7 @@ def main() -> None:
     if args.reference:
         normals = reference.read_reference(args.reference, args.false_positives, predictor, engine)
         normals.check(data.rows, data.patients)
-        predictor.set_threshold(normals.threshold)
+        predictor.set_threshold(normals.reference.threshold)
     found = engine.predict_files(predictor, data.paths, with_statistics=True)
     found = tqdm(found, total=len(data), desc="VGG16", unit="image")
     predictions, gallery, unread = external.collect_predictions(found, data, predictor.positive)

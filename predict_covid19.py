@@ -66,8 +66,9 @@ def main() -> None:
         inspected = engine.inspect_files(paths, unlisted, salt)
         seen = [row for row in inspected if not isinstance(row, InputError)]
         normals.check(seen, [row.patient_id for row in seen])
-        predictor.set_threshold(normals.threshold)
-    table = prediction_table.PredictionTable(predictor.metadata, args.prevalence, normals)
+        predictor.set_threshold(normals.reference.threshold)
+    known = normals.reference if normals else None
+    table = prediction_table.PredictionTable(predictor.metadata, args.prevalence, known)
     rows: list[prediction_table.Row] = []
     with tqdm(total=len(paths), unit="image") as bar:
         bar.write(table.header)

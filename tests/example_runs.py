@@ -16,14 +16,13 @@ from covidxray.data.manifest import ManifestRow
 from covidxray.demo.phantom import draw_phantom, encode_jpeg
 from covidxray.evaluation import intervals, metrics
 from covidxray.evaluation.calibration import calibrate
-from covidxray.evaluation.external_scores import ExternalScores
+from covidxray.evaluation.external_scores import BaselineScore, ExternalScores
 from covidxray.evaluation.metrics import Subgroup
 from covidxray.evaluation.recalibration import class_weights
 from covidxray.evaluation.regions import compare_regions
 from covidxray.evaluation.strata import Strata, score_strata
 from covidxray.evaluation.transplants import score_transplants
 from covidxray.pipeline.external_run import (
-    BaselineScore,
     Evidence,
     ExternalConfig,
     ExternalRun,

@@ -8,10 +8,10 @@ from sklearn.preprocessing import StandardScaler
 from covidxray.data.class_folder import fill_folder
 from covidxray.data.image_statistics import read_with_statistics
 from covidxray.data.manifest import ManifestRow
+from covidxray.evaluation.external_scores import BaselineScore
 from covidxray.evaluation.intervals import Estimate
 from covidxray.model import acquisition
 from covidxray.model.predictor import Predictor
-from covidxray.pipeline.external_run import BaselineScore
 from covidxray.report.sentences import strongest_alternative
 
 

@@ -11,7 +11,7 @@ import pytest
 from covidxray.data.manifest import ManifestRow
 from covidxray.errors import InputError
 from covidxray.evaluation import conformal
-from covidxray.pipeline.reference import Reference, read_reference
+from covidxray.pipeline.reference import SiteReference, read_reference
 
 
 def test_a_p_value_counts_the_references_that_score_at_least_as_high():
@@ -52,8 +52,8 @@ def test_the_rate_holds_on_average_and_its_interval_for_95_of_100_sets():
 
 def reference_of(rows, patients):
     digests = frozenset(row.sha256 for row in rows)
-    scores = np.linspace(0, 1, 9)
-    return Reference(scores, 0.1, 0.9, digests, frozenset(patients), tuple(rows), ())
+    reference = conformal.Reference(np.linspace(0, 1, 9), 0.1)
+    return SiteReference(reference, digests, frozenset(patients), tuple(rows), ())
 
 
 def row(name, sha="", view="", device=""):

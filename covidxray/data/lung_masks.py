@@ -14,6 +14,7 @@ AREA = (0.08, 0.62)  # area of both lungs, as a fraction of the image
 SMALLER = 0.18  # minimum area of the smaller lung, as a fraction of the larger one
 HEIGHT = 0.6  # maximum vertical distance of the centres, as a fraction of the taller lung's height
 SLACK = 0.15  # maximum area of all other parts, as a fraction of both lungs
+NO_LUNGS = "no pair of lungs found"  # warning of an image
 BRIDGE = 15  # pixels; narrower connections between two parts are removed
 
 

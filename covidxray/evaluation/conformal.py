@@ -5,6 +5,7 @@ They hold if reference and new images are exchangeable: of one site, machine and
 """
 
 import math
+from dataclasses import dataclass
 
 import numpy as np
 from scipy.special import betaincinv
@@ -40,3 +41,26 @@ def rate_interval(n: int, rate: float) -> tuple[float, float]:
     """
     k = allowed(n, rate)
     return tuple(betaincinv(k, n + 1 - k, (0.025, 0.975)).tolist())
+
+
+@dataclass(frozen=True)
+class Reference:
+    """Scores (n,) of normal images of a site, one a patient, and the false-positive rate asked for;
+    n is at least `images_needed`."""
+
+    scores: np.ndarray
+    rate: float
+
+    @property
+    def threshold(self) -> float:
+        """The lowest score that is classified as positive."""
+        return threshold(self.scores, self.rate)
+
+    @property
+    def rate_interval(self) -> tuple[float, float]:
+        """See the function of that name."""
+        return rate_interval(len(self.scores), self.rate)
+
+    def p_values(self, scores: np.ndarray) -> np.ndarray:
+        """See the function of that name."""
+        return p_values(scores, self.scores)

@@ -20,6 +20,15 @@ AGE_BANDS = ("0-17", "18-39", "40-59", "60-79", "80+")
 
 
 @dataclass(frozen=True)
+class BaselineScore:
+    """A baseline that was trained with the model, on the images evaluated; `difference` is the AUC
+    of the model minus its own."""
+
+    auc: Estimate
+    difference: Estimate
+
+
+@dataclass(frozen=True)
 class ExternalScores:
     """All scores of labelled images; None or empty where a score needs a class that is missing.
 

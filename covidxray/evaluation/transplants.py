@@ -39,6 +39,17 @@ class TransplantScores:
     put_back: Estimate | None = None
     back_drop: Estimate | None = None
 
+    @property
+    def by_name(self) -> dict[str, Estimate]:
+        """The AUCs under the names that are shown, without those that were not measured."""
+        rows = {
+            "untouched": self.untouched,
+            "own lungs, reference's chest": self.own_lungs,
+            "reference's lungs, own chest": self.fixed_lungs,
+            "own lungs, put back": self.put_back,
+        }
+        return {name: estimate for name, estimate in rows.items() if estimate}
+
 
 def score_transplants(
     is_positive: np.ndarray,

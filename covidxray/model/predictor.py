@@ -11,7 +11,7 @@ import numpy as np
 from covidxray.data.image_file import ImageFile
 from covidxray.data.image_statistics import ImageStatistics, read_with_statistics
 from covidxray.data.images import read_image
-from covidxray.data.lung_masks import enlarge, is_pair_of_lungs
+from covidxray.data.lung_masks import NO_LUNGS, enlarge, is_pair_of_lungs
 from covidxray.data.prefetch import attempt, ordered_map
 from covidxray.errors import InputError
 from covidxray.evaluation import metrics
@@ -68,7 +68,6 @@ class Prediction:
         return replace(self, image=np.empty(0), heat=np.empty(0))
 
 
-NO_LUNGS = "no pair of lungs found"
 WIDTHS = {acquisition.VIEW: FEATURES, "thumbnail": 64, "frame": 56, "histogram": 23}
 
 # What the network computes from one image, and the cache stores, as float32 arrays: `probabilities`

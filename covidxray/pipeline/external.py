@@ -10,18 +10,23 @@ from covidxray.audit.audit import AuditResult, run_audit
 from covidxray.audit.baselines import permutation_p_values
 from covidxray.data.dataset import Dataset
 from covidxray.data.image_statistics import ImageStatistics
+from covidxray.data.lung_masks import NO_LUNGS
 from covidxray.data.transplant import LungPicture
 from covidxray.errors import InputError
-from covidxray.evaluation.external_scores import score_external, subgroup_values
+from covidxray.evaluation.external_scores import (
+    BaselineScore,
+    score_external,
+    subgroup_values,
+)
 from covidxray.evaluation.intervals import auc, auc_difference
 from covidxray.evaluation.metrics import LabelledProbabilities
 from covidxray.evaluation.regions import REGION_NAMES, compare_regions
 from covidxray.evaluation.strata import Strata, score_strata
 from covidxray.model.lungs import REGIONS
-from covidxray.model.predictor import NO_LUNGS, Prediction, Predictor
-from covidxray.pipeline.external_run import BaselineScore, Evidence, ExternalConfig, ExternalRun
+from covidxray.model.predictor import Prediction, Predictor
+from covidxray.pipeline.external_run import Evidence, ExternalConfig, ExternalRun
 from covidxray.pipeline.gallery import GalleryCollector
-from covidxray.pipeline.reference import Reference
+from covidxray.pipeline.reference import SiteReference
 from covidxray.pipeline.runs import Gallery, TransplantRun
 from covidxray.pipeline.transplants import Scorer, draw_references, run_transplants
 
@@ -55,7 +60,7 @@ def evaluate_predictions(
     predictions: list[Prediction],
     gallery: Gallery,
     config: ExternalConfig,
-    reference: Reference | None = None,
+    reference: SiteReference | None = None,
 ) -> ExternalRun:
     """Score predictions against the labels of the data set, and audit the data set.
 
@@ -105,7 +110,7 @@ def evaluate_predictions(
         trained_patients=trained_patients,
         scores=score_external(labelled, subgroups, np.random.default_rng(config.seed)),
         evidence=evidence,
-        reference=reference,
+        reference=reference.reference if reference else None,
     )
 
 
@@ -115,7 +120,7 @@ def collect_evidence(
     labelled: LabelledProbabilities,
     predictions: list[Prediction],
     config: ExternalConfig,
-    reference: Reference | None,
+    reference: SiteReference | None,
 ) -> Evidence:
     """What speaks for and against the lungs on images of both classes; the audit is missing."""
     truth, groups, rng = labelled.is_positive, labelled.groups, np.random.default_rng(config.seed)

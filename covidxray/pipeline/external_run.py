@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from covidxray.audit.audit import AuditResult
-from covidxray.evaluation.external_scores import ExternalScores
+from covidxray.evaluation.conformal import Reference
+from covidxray.evaluation.external_scores import BaselineScore, ExternalScores
 from covidxray.evaluation.intervals import Estimate
 from covidxray.evaluation.metrics import predictive_values
 from covidxray.evaluation.regions import RegionComparison
@@ -17,7 +18,6 @@ from covidxray.pipeline.runs import Gallery, TransplantRun
 if TYPE_CHECKING:
     from covidxray.data.dataset import Dataset
     from covidxray.model.model_file import ModelMetadata
-    from covidxray.pipeline.reference import Reference
 
 
 @dataclass(frozen=True)
@@ -32,15 +32,6 @@ class ExternalConfig:
     stratify: tuple[str, ...] = PROPERTIES
     transplant: int = 0
     transplant_pictures: Path | None = None
-
-
-@dataclass(frozen=True)
-class BaselineScore:
-    """A baseline that was trained with the model, on the images evaluated; `difference` is the AUC
-    of the model minus its own."""
-
-    auc: Estimate
-    difference: Estimate
 
 
 @dataclass(frozen=True)
@@ -96,7 +87,7 @@ class ExternalRun:
     trained_patients: np.ndarray
     scores: ExternalScores
     evidence: Evidence | None
-    reference: "Reference | None"
+    reference: Reference | None
 
     @property
     def predictive_values(self) -> dict[str, Estimate]:

@@ -14,6 +14,7 @@ from covidxray.data.manifest import ManifestRow
 from covidxray.data.transplant import LungPicture
 from covidxray.errors import InputError
 from covidxray.evaluation import conformal
+from covidxray.evaluation.conformal import Reference
 from covidxray.model.model_file import ModelMetadata
 from covidxray.model.predictor import Predictor
 from covidxray.pipeline.engines import LocalEngine
@@ -26,35 +27,22 @@ logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
-class Reference:
-    """Scores of n normal images of a site, one a patient.
+class SiteReference:
+    """Normal images of a site, one a patient.
 
     Attributes:
-        scores: (n,) float64, of the positive class.
-        rate: the false-positive rate that is asked for.
-        threshold: lowest score that is classified as positive.
+        reference: their scores of the positive class, and the rate that is asked for.
         digests: SHA-256 of the files.
         patients: digests of the patients (`patients.patient_digest`).
         rows: of the images.
-        pictures: of the images with a plausible pair of lungs.
+        pictures: of images with a plausible pair of lungs.
     """
 
-    scores: np.ndarray
-    rate: float
-    threshold: float
+    reference: Reference
     digests: frozenset[str]
     patients: frozenset[str]
     rows: tuple[ManifestRow, ...]
     pictures: tuple[LungPicture, ...]
-
-    @property
-    def rate_interval(self) -> tuple[float, float]:
-        """See `conformal.rate_interval`."""
-        return conformal.rate_interval(len(self.scores), self.rate)
-
-    def p_values(self, scores: np.ndarray) -> np.ndarray:
-        """See `conformal.p_values`."""
-        return conformal.p_values(scores, self.scores)
 
     def check(self, rows: Sequence[ManifestRow], patients: Sequence[str]) -> None:
         """Check that images with these rows and patients' digests can be classified by it.
@@ -85,7 +73,7 @@ def read_reference(
     rate: float,
     predictor: Predictor,
     engine: "LocalEngine | RayEngine",
-) -> Reference:
+) -> SiteReference:
     """Score the normal images in a folder; of a patient with several, the first.
 
     Raises:
@@ -126,10 +114,8 @@ def read_reference(
         reason = f"holds {len(used)} images that can be used, and a rate of {rate:g} needs {needed}"
         raise InputError(f"{folder}: {reason}; add {needed - len(used)}")
     _refuse_trained(metadata, used, np.array(hashes))
-    return Reference(
-        scores=np.array(scores),
-        rate=rate,
-        threshold=conformal.threshold(np.array(scores), rate),
+    return SiteReference(
+        reference=Reference(np.array(scores), rate),
         digests=frozenset(one.row.sha256 for one in used),
         patients=frozenset(one.patient for one in used) - {""},
         rows=tuple(one.row for one in used),

@@ -22,7 +22,6 @@ from covidxray.model.features import CachedFeatures, Features, depends_on, draw_
 from covidxray.model.head_network import HeadOptions
 from covidxray.model.labelled_features import LabelledFeatures
 from covidxray.model.network import Network
-from covidxray.model.predictor import NO_LUNGS
 from covidxray.model.vgg16 import RECIPES
 from covidxray.pipeline.runs import CrossValidationResult, HoldoutResult, TrainConfig
 
@@ -103,7 +102,7 @@ def leave_out_without_lungs(data: Dataset, features: Features) -> Features:
     read = [i for i in range(len(data)) if i not in features.unread]
     found = [lung_masks.is_pair_of_lungs(lung_masks.enlarge(one)) for one in features.lungs]
     blind = {
-        i: InputError(f"{data.paths[i]}: {NO_LUNGS}; look at the picture, or use --region whole")
+        i: InputError(f"{data.paths[i]}: {lung_masks.NO_LUNGS}; check it, or use --region whole")
         for i, seen in zip(read, found, strict=True)
         if not seen
     }

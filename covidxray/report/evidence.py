@@ -10,22 +10,10 @@ from covidxray.data.images import save_png
 from covidxray.errors import printable
 from covidxray.evaluation.intervals import Estimate
 from covidxray.evaluation.strata import StratifiedScores
-from covidxray.evaluation.transplants import TransplantScores
 from covidxray.pipeline.runs import TransplantPicture, TransplantRun
 from covidxray.report.plots import TRAINING, VALIDATION, Picture, as_picture
 
 GAP = 4  # white columns between two pictures
-
-
-def transplant_rows(scores: TransplantScores) -> dict[str, Estimate]:
-    """The AUCs of a transplant test under their names, without those that were not measured."""
-    rows = {
-        "untouched": scores.untouched,
-        "own lungs, reference's chest": scores.own_lungs,
-        "reference's lungs, own chest": scores.fixed_lungs,
-        "own lungs, put back": scores.put_back,
-    }
-    return {name: estimate for name, estimate in rows.items() if estimate}
 
 
 def evidence_rows(
@@ -37,7 +25,7 @@ def evidence_rows(
     """The AUCs that explain a score, by name: within strata, with exchanged lungs, of baselines."""
     rows: dict[str, Estimate] = {}
     if transplants:
-        rows |= transplant_rows(transplants.regions[region])
+        rows |= transplants.regions[region].by_name
     if strata and region in strata.areas:
         rows[f"within strata of {' and '.join(strata.known)}"] = strata.areas[region]
     return rows | dict(baselines)

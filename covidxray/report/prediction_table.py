@@ -14,6 +14,7 @@ import numpy as np
 from covidxray.data.lung_masks import heat_in_centre, heat_in_mask
 from covidxray.data.spreadsheet_cells import to_cell
 from covidxray.errors import printable
+from covidxray.evaluation.conformal import Reference
 from covidxray.evaluation.recalibration import at_prevalence
 from covidxray.files import atomic_writes
 from covidxray.report.sentences import describe_reference
@@ -22,7 +23,6 @@ from covidxray.report.text import PROBABILITY, describe_threshold, wrap
 if TYPE_CHECKING:
     from covidxray.model.model_file import ModelMetadata
     from covidxray.model.predictor import Prediction
-    from covidxray.pipeline.reference import Reference
 
 Row = dict[str, str | float | None]
 
@@ -33,7 +33,7 @@ class PredictionTable:
 
     metadata: "ModelMetadata"
     prevalence: float | None = None
-    reference: "Reference | None" = None
+    reference: Reference | None = None
 
     def make_row(self, path: Path, prediction: "Prediction", heat_map: Path | None) -> Row:
         """The columns of the table for one image; `heat_map` is where its heat map was drawn.

@@ -1,17 +1,14 @@
 """What the numbers show, and no more, in sentences."""
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING
 
 from covidxray.audit.audit import STRONG, AuditResult
+from covidxray.evaluation.conformal import Reference
+from covidxray.evaluation.external_scores import BaselineScore
 from covidxray.evaluation.intervals import Estimate
 from covidxray.evaluation.regions import LEVEL, RegionComparison
 from covidxray.evaluation.strata import StratifiedScores
 from covidxray.evaluation.transplants import TransplantScores
-
-if TYPE_CHECKING:
-    from covidxray.pipeline.external_run import BaselineScore
-    from covidxray.pipeline.reference import Reference
 
 BASELINES = {
     "frame": "the outer frame alone",
@@ -114,7 +111,7 @@ def describe_strata(strata: StratifiedScores, region: str) -> str:
     )
 
 
-def strongest_alternative(acquisition: Mapping[str, "BaselineScore"], patients: int) -> str:
+def strongest_alternative(acquisition: Mapping[str, BaselineScore], patients: int) -> str:
     """The best baseline of how images are taken that the model is not shown to be better than."""
     for name, one in acquisition.items():
         if one.difference.low <= 0:
@@ -127,7 +124,7 @@ def strongest_alternative(acquisition: Mapping[str, "BaselineScore"], patients: 
     return "The model is better than each baseline of how images are taken."
 
 
-def describe_reference(reference: "Reference") -> str:
+def describe_reference(reference: Reference) -> str:
     """What the false-positive rate of a reference means."""
     low, high = reference.rate_interval
     return (

@@ -12,7 +12,6 @@ from covidxray.evaluation.regions import REGION_NAMES, RegionComparison
 from covidxray.evaluation.strata import StratifiedScores
 from covidxray.evaluation.transplants import TransplantScores
 from covidxray.pipeline.runs import CrossValidationResult, HoldoutResult, SiteScore, TrainingRun
-from covidxray.report.evidence import transplant_rows
 from covidxray.report.sentences import (
     audit_advice,
     audit_verdict,
@@ -73,7 +72,7 @@ def format_transplants(scores: TransplantScores) -> str:
     if scores.left_out:
         size += f"; left out without a plausible pair of lungs: {scores.left_out}"
     lines = [wrap(f"auc with exchanged lungs ({size}):"), ""]
-    for name, estimate in transplant_rows(scores).items():
+    for name, estimate in scores.by_name.items():
         lines.append(f"{name}: {estimate}")
     lines.append(f"normal images, exchanged against untouched: {scores.artefact.short}; best 0.50")
     return "\n".join(lines)
