@@ -460,7 +460,7 @@ def test_bfloat16_changes_one_class_in_a_hundred_at_most_and_hardly_the_auc(weig
         _, features = features_of(weights, "portable", precision, paths, augmentations=0)
         rng = np.random.default_rng(1)
         data = {"whole": LabelledFeatures.of(features, labels)}
-        found, fold = cross_validate(data, folds, options, rng)
+        found, fold, _ = cross_validate(data, folds, options, rng)
         probabilities = found["whole"]
         labelled = LabelledProbabilities(
             labels, probabilities, groups, 0, None, ("covid", "normal")

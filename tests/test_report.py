@@ -272,7 +272,7 @@ def test_a_browser_shows_all_of_it_at_a_phones_width_and_asks_for_nothing(witnes
     assert complaints == []
     assert [frame["width"] for frame in seen] == [360, 1200]
     for frame in seen:
-        assert frame["pictures"] == 5 + 2 * len(content.gallery.cases)
+        assert frame["pictures"] == 2 + 5 + 2 * len(content.gallery.cases)
         assert (frame["blank"], frame["requests"], frame["wide"]) == (0, [], False)
 
 

@@ -69,7 +69,8 @@ def build_head(
     y, x = np.meshgrid(axis, axis, indexing="ij")
     coordinates = np.stack([x, y, np.abs(x)], axis=-1)[None]
     scale = segmenter.scale.astype(np.float64)
-    z = layers.Rescaling((1 / scale).tolist(), (-segmenter.mean / scale).tolist())(maps)
+    offset = (-segmenter.mean / scale).tolist()
+    z = layers.Rescaling((1 / scale).tolist(), offset, name="lung_standardise")(maps)
     z = layers.SpatialDropout2D(dropout)(z) if dropout else z
     convolutions = [
         layers.Conv2D(
