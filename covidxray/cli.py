@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from covidxray import DISCLAIMER
 from covidxray.errors import InputError, printable
-from covidxray.files import cache_folder
+from covidxray.files import cache_folder, check_writable
 from covidxray.process import info
 
 if TYPE_CHECKING:
@@ -77,6 +77,19 @@ def existing_folder(text: str) -> Path:
     return path
 
 
+def output_folder(text: str) -> Path:
+    """An argparse type: a folder for outputs, which is created."""
+    path = Path(text)
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+        check_writable(path / "picture.png")
+    except (OSError, InputError) as error:
+        raise argparse.ArgumentTypeError(
+            f"{printable(text)}: cannot be filled ({error})"
+        ) from error
+    return path
+
+
 def class_folder(text: str) -> tuple[str, Path]:
     """An argparse type: CLASS=DIR, the name of a class and a folder that exists."""
     name, separator, folder = text.partition("=")
@@ -117,7 +130,7 @@ def add_evidence_options(parser: argparse.ArgumentParser) -> None:
         "--stratify", default=list(properties), nargs="+", choices=properties, help=agree
     )
     folder = "folder for pictures of the transplant test, originals and transplants side by side"
-    parser.add_argument("--transplant-pictures", type=Path, metavar="DIR", help=folder)
+    parser.add_argument("--transplant-pictures", type=output_folder, metavar="DIR", help=folder)
 
 
 def add_reference_options(parser: argparse.ArgumentParser) -> None:

@@ -88,5 +88,7 @@ def read_config(arguments: argparse.Namespace) -> "TrainConfig":
         raise InputError(f"--plot {config.plot}: file name must end in {endings}; rename it")
     if config.sensitivity and config.repeats == 0:
         raise InputError("--sensitivity: needs the cross-validation; leave out --repeats 0")
+    if config.transplant and config.repeats == 0:
+        raise InputError("--transplant: needs the cross-validation; leave out --repeats 0")
     check_outputs(*config.outputs, needed=[Path(config.weights)])
     return config

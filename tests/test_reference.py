@@ -79,8 +79,15 @@ def test_images_of_another_view_than_the_reference_are_told_of(caplog, theirs, s
 
 
 def test_a_model_of_three_classes_is_refused(tmp_path):
-    model = SimpleNamespace(metadata=SimpleNamespace(classes=("a", "b", "c")))
+    metadata = SimpleNamespace(classes=("a", "b", "c"))
+    model = SimpleNamespace(metadata=metadata, options={"threshold": None})
     with pytest.raises(InputError, match="two classes only"):
+        read_reference(tmp_path, 0.1, model, None)
+
+
+def test_a_threshold_and_a_reference_exclude_each_other(tmp_path):
+    model = SimpleNamespace(metadata=None, options={"threshold": 0.3})
+    with pytest.raises(InputError, match="--threshold: the reference gives the threshold"):
         read_reference(tmp_path, 0.1, model, None)
 
 

@@ -262,3 +262,27 @@ def test_an_image_without_a_pair_of_lungs_gets_no_class(trained, script, tmp_pat
         assert "normal/noise.png: no pair of lungs found" in done.stderr
     done = script("train_covid19.py", *options, "--region", "whole", cwd=tmp_path)
     assert "left out" not in done.stdout
+
+
+@pytest.mark.parametrize("name", ["train_covid19.py", "evaluate_covid19.py"])
+def test_a_place_for_pictures_that_is_a_file_is_one_line(script, tmp_path, name):
+    (tmp_path / "taken").write_text("x")
+    done = script(
+        name, "-d", tmp_path, "-m", "m.keras", "--transplant-pictures", "taken", cwd=tmp_path
+    )
+    assert done.returncode == 2
+    assert "--transplant-pictures: taken: cannot be filled" in done.stderr
+
+
+def test_transplants_without_cross_validation_are_refused(script, tmp_path):
+    done = script(
+        "train_covid19.py", "-d", tmp_path, "--transplant", 2, "--repeats", 0, cwd=tmp_path
+    )
+    assert done.returncode == 2
+    assert "--transplant: needs the cross-validation" in done.stderr
+
+
+def test_too_few_images_are_said(data, logits, caplog):
+    _, run = exchanged(data, np.full_like(logits, -1), None)
+    assert run is None
+    assert "lungs are not exchanged: too few images with lungs" in caplog.text

@@ -77,10 +77,12 @@ def read_reference(
     """Score the normal images in a folder; of a patient with several, the first.
 
     Raises:
-        InputError: the model has more than two classes, an image or its patient trained it, or
-            there are too few images for the rate.
+        InputError: a threshold was given, too, the model has more than two classes, an image or its
+            patient trained it, or there are too few images for the rate.
     """
     metadata = predictor.metadata
+    if predictor.options["threshold"] is not None:
+        raise InputError("--threshold: the reference gives the threshold; leave one of them out")
     if len(metadata.classes) > 2:
         raise InputError("--reference: works with models of two classes only; leave it out")
     salt = bytes.fromhex(metadata.salt)

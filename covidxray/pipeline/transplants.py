@@ -5,6 +5,7 @@ classes apart does not need the lungs. The other way round, each image's lungs a
 chests of the references.
 """
 
+import logging
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
@@ -29,6 +30,7 @@ from covidxray.pipeline.runs import (
     TransplantRun,
 )
 
+logger = logging.getLogger(__name__)
 QUICK = 50  # images of the quick test of each training run, half of each class
 LARGEST = 500  # images of the whole test
 PICTURES = 2  # of each class that are kept
@@ -158,6 +160,7 @@ def run_transplants(
     scored, cap = subjects.usable & ~subjects.taken, LARGEST if whole else QUICK
     sides = [np.flatnonzero(scored & side) for side in (is_positive, ~is_positive)]
     if not subjects.references or min(len(np.unique(data.groups[side])) for side in sides) < 2:
+        logger.info("lungs are not exchanged: too few images with lungs, or too few patients")
         return None
     chosen = np.sort(np.concatenate([rng.permutation(side)[: cap // 2] for side in sides]))
     rows: dict[str, dict[str, list[np.ndarray]]] = {region: {} for region in scorer.untouched}
