@@ -91,6 +91,7 @@ def one_round(n: int, folder: Path, work: Path, tutorial: bool) -> dict[str, Cos
     """Measure everything once, on one folder of `n` images."""
     shutil.rmtree(work / "cache", ignore_errors=True)
     train = [ROOT / "train_covid19.py", "--dataset", folder, "--cache", work / "cache"]
+    train += ["--transplant", "0"]
     image = next(folder.rglob("*.jp*g"))
     costs = {
         IMPORTS: measure(["-c", "import keras"], work),
