@@ -60,6 +60,11 @@ def is_pair_of_lungs(mask: np.ndarray) -> bool:
     )
 
 
+def find_pairs(logits: np.ndarray) -> np.ndarray:
+    """Whether logits (N, h, w) of N images, positive in the lungs, show a pair: (N,) bool."""
+    return np.array([is_pair_of_lungs(enlarge(one)) for one in logits], bool)
+
+
 def heat_in_mask(heat: np.ndarray, mask: np.ndarray) -> float:
     """The fraction of heat (H, W) inside a bool mask (H, W); NaN if there is no heat."""
     total = float(heat.sum())

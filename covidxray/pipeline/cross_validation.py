@@ -52,9 +52,7 @@ def run_cross_validation(
     labelled = metrics.LabelledProbabilities(
         labels, probabilities, groups, positive, threshold, data.classes
     )
-    lungs_found = np.array(
-        [lung_masks.is_pair_of_lungs(lung_masks.enlarge(logits)) for logits in features.lungs]
-    )
+    lungs_found = lung_masks.find_pairs(features.lungs)
     p_values = compare_with_chance(regions, is_positive, groups, head_options(config), test_rng)
     region_scores = {region: found[:, :, positive] for region, found in scores.items()}
     return CrossValidationResult(

@@ -100,7 +100,7 @@ def extract_features(
 def leave_out_without_lungs(data: Dataset, features: Features) -> Features:
     """Features of the images in which a pair of lungs is found; the others become `unread`."""
     read = [i for i in range(len(data)) if i not in features.unread]
-    found = [lung_masks.is_pair_of_lungs(lung_masks.enlarge(one)) for one in features.lungs]
+    found = lung_masks.find_pairs(features.lungs)
     blind = {
         i: InputError(f"{data.paths[i]}: {lung_masks.NO_LUNGS}; check it, or use --region whole")
         for i, seen in zip(read, found, strict=True)

@@ -16,7 +16,7 @@ from tqdm import tqdm
 from covidxray.audit.audit import NORMAL
 from covidxray.data.dataset import Dataset
 from covidxray.data.images import read_image
-from covidxray.data.lung_masks import enlarge, is_pair_of_lungs
+from covidxray.data.lung_masks import enlarge, find_pairs
 from covidxray.data.prefetch import ordered_map
 from covidxray.data.transplant import LungPicture, transplant
 from covidxray.evaluation.transplants import score_transplants
@@ -130,7 +130,7 @@ def draw_references(
     Fewer are drawn where not two patients without the positive class would remain. Classes with a
     name that says normal are preferred to others.
     """
-    usable = np.array([is_pair_of_lungs(enlarge(one)) for one in logits])
+    usable = find_pairs(logits)
     is_positive = data.labels == positive
     normal = np.array([bool(NORMAL.search(name)) for name in data.classes])[data.labels]
     others = usable & ~is_positive

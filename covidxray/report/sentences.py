@@ -137,7 +137,7 @@ def describe_reference(reference: Reference) -> str:
 def explain_undefined(strata: StratifiedScores, positive: str) -> str:
     """Why no pair of images lies in one stratum, and what follows."""
     if not strata.known:
-        return "site, view and device of the images are unknown"
+        return "site, view and device of the images are unknown."
     first, *rest = strata.known
     same = {"view": " in the same view", "device": " by the same device"}
     agree = "".join(same[name] for name in rest)
