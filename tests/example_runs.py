@@ -244,7 +244,6 @@ def external_run(data):
         copies=0,
         positive=0,
         probabilities=np.column_stack([covid, 1 - covid]),
-        region_scores=region_scores,
         pairs_of_lungs=15,
         warnings=2,
         gallery=example_gallery(data),
@@ -268,6 +267,7 @@ def external_run(data):
             ],
         ),
         evidence=Evidence(
+            region_scores=region_scores,
             regions=compare_regions(is_positive, region_scores, data.groups, np.arange(16) > 0),
             strata=example_strata(data, region_scores),
             acquisition={

@@ -84,9 +84,6 @@ def evaluate_predictions(
         threshold=metadata.threshold,
         classes=data.classes,
     )
-    region_scores = {
-        region: np.array([found.scores[region] for found in predictions]) for region in REGION_NAMES
-    }
     subgroups = subgroup_values(data.rows, trained_images | trained_patients)
     evidence = None
     if labelled.has_both:
@@ -102,7 +99,6 @@ def evaluate_predictions(
         copies=copies,
         positive=positive,
         probabilities=labelled.probabilities,
-        region_scores=region_scores,
         pairs_of_lungs=sum(found.lungs_found for found in predictions),
         warnings=sum(bool(found.warning) for found in predictions),
         gallery=gallery,
@@ -142,6 +138,7 @@ def collect_evidence(
     logits = np.array([prediction.logits for prediction in predictions])
     pictures = reference.pictures if reference else ()
     return Evidence(
+        region_scores=regions,
         regions=compared,
         strata=score_strata(truth, regions | baselines, groups, strata, rng),
         acquisition=dict(sorted(acquisition.items(), key=lambda item: -item[1].auc.value)),

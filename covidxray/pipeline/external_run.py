@@ -39,11 +39,13 @@ class Evidence:
     """What speaks for and against the lungs, on images of both classes.
 
     Attributes:
+        region_scores: region -> (N,) float64, probability of the positive class.
         acquisition: name -> score of each baseline of `model.acquisition`, the best one first.
         transplants: None if there are too few images, or none are wanted.
         audit: of these images themselves; None if a class has too few patients.
     """
 
+    region_scores: dict[str, np.ndarray]
     regions: RegionComparison
     strata: StratifiedScores
     acquisition: dict[str, BaselineScore]
@@ -61,7 +63,6 @@ class ExternalRun:
         copies: how many images have a copy under another patient.
         positive: label of the positive class.
         probabilities: (N, C) float64.
-        region_scores: region -> (N,) float64, probability of the positive class.
         pairs_of_lungs: in how many images a pair of lungs was found.
         warnings: how many images carry a warning.
         gallery: cases to show.
@@ -79,7 +80,6 @@ class ExternalRun:
     copies: int
     positive: int
     probabilities: np.ndarray
-    region_scores: dict[str, np.ndarray]
     pairs_of_lungs: int
     warnings: int
     gallery: Gallery

@@ -145,7 +145,7 @@ def report_content(run: ExternalRun) -> html.ReportContent:
         headline["false-positive rate"] = scores.false_positive_rate
     headline |= run.predictive_values | scores.fixed | {"Brier score": scores.calibration.brier}
     evidence = run.evidence
-    region_scores = html.scores_by_region(is_positive, run.region_scores) if evidence else []
+    region_scores = html.scores_by_region(is_positive, evidence.region_scores) if evidence else []
     return html.ReportContent(
         title=f"A saved model on {data.name}",
         headline=headline,
