@@ -33,7 +33,7 @@ def main() -> None:
     from tqdm import tqdm
 
     from covidxray.audit.audit import run_audit
-    from covidxray.data.image_statistics import read_with_statistics
+    from covidxray.data.images import read_with_statistics
     from covidxray.data.loading import load_dataset
     from covidxray.data.prefetch import attempt, ordered_map
     from covidxray.report import results, text
@@ -45,7 +45,9 @@ def main() -> None:
     found = list(tqdm(measured, desc="reading", unit="image", total=len(data)))
     unread = {i: error for i, error in enumerate(found) if isinstance(error, InputError)}
     image_statistics = [measured for measured in found if not isinstance(measured, InputError)]
-    data = cli.leave_out_unread(data, unread)
+    if unread:
+        data = data.without(unread)
+        cli.show_dataset(data, unread)
 
     info("fitting baselines...")
     audit = run_audit(data, image_statistics, positive, np.random.default_rng(args.seed))

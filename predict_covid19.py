@@ -15,7 +15,7 @@ from pathlib import Path
 from covidxray import DISCLAIMER, cli
 from covidxray.errors import InputError, printable
 from covidxray.files import check_outputs, check_writable, is_remote
-from covidxray.process import info, quiet_backend, run_script
+from covidxray.process import run_script
 
 
 def make_parser() -> argparse.ArgumentParser:
@@ -45,34 +45,21 @@ def main() -> None:
     from tqdm import tqdm
 
     from covidxray.data.images import save_png
-    from covidxray.pipeline.engines import open_engine
+    from covidxray.pipeline.external_run import PredictorConfig
+    from covidxray.pipeline.open_predictor import open_predictor
     from covidxray.report import prediction_table
 
-    engine = open_engine(args.engine, args.ray_address, args.images)
-    info("loading model...")
-    with quiet_backend():
-        from covidxray.model.cache import open_cache
-        from covidxray.model.predictor import Predictor
-        from covidxray.pipeline.reference import read_reference
-
-        if args.explain:
-            from covidxray.report.plots import outline, overlay
-        cache = open_cache(args.cache, args.engine)
-        predictor = Predictor(args.model, cache, args.threshold, args.explain_class)
-    normals = None
-    if args.reference:
-        normals = read_reference(args.reference, args.false_positives, predictor, engine)
-        salt, unlisted = bytes.fromhex(predictor.metadata.salt), [False] * len(paths)
-        inspected = engine.inspect_files(paths, unlisted, salt)
-        seen = [row for row in inspected if not isinstance(row, InputError)]
-        normals.check(seen, [row.patient_id for row in seen])
-        predictor.set_threshold(normals.reference.threshold)
-    known = normals.reference if normals else None
+    config = PredictorConfig(**cli.fields_of(PredictorConfig, args))
+    opened = open_predictor(config, args.images)
+    if args.explain:
+        from covidxray.report.plots import outline, overlay
+    predictor = opened.predictor
+    known = opened.reference.reference if opened.reference else None
     table = prediction_table.PredictionTable(predictor.metadata, args.prevalence, known)
     rows: list[prediction_table.Row] = []
     with tqdm(total=len(paths), unit="image") as bar:
         bar.write(table.header)
-        for path, found in zip(paths, engine.predict_files(predictor, paths), strict=True):
+        for path, found in zip(paths, opened.predict_files(paths), strict=True):
             bar.update()
             if isinstance(found, InputError):
                 bar.write(printable(f"error: {found}"), file=sys.stderr)

@@ -29,7 +29,8 @@ from tqdm import tqdm
 
 from covidxray.data import SIZE
 from covidxray.model.lungs import LEAST, find_lungs, load_segmenter, lung_maps
-from covidxray.model.vgg16 import RECIPES, build_backbone, forward, resolve_precision
+from covidxray.model.recipes import RECIPES
+from covidxray.model.vgg16 import build_backbone, forward, resolve_precision
 from covidxray.model.weights import load_weights
 
 PICTURES = ("plain", "alone", "cropped alone")

@@ -22,7 +22,6 @@ import numpy as np
 
 import build_covid_dataset
 import sample_kaggle_dataset
-from covidxray import training_options
 from covidxray.data.class_folder import fill_folder
 from covidxray.data.dataset import Dataset
 from covidxray.data.folders import list_images
@@ -33,8 +32,9 @@ from covidxray.evaluation.strata import Strata, score_strata
 from covidxray.model import acquisition, heads
 from covidxray.model.features import Features
 from covidxray.model.network import build_network
-from covidxray.model.vgg16 import RECIPES
+from covidxray.model.recipes import RECIPES
 from covidxray.model.weights import load_weights
+from covidxray.options import training as training_options
 from covidxray.pipeline import training, transplants
 from covidxray.pipeline.cross_validation import run_cross_validation
 from covidxray.pipeline.engines import LocalEngine

@@ -17,7 +17,7 @@ from sklearn.metrics import roc_auc_score
 
 from covidxray.model.heads import fit_heads
 from covidxray.model.labelled_features import LabelledFeatures
-from covidxray.model.vgg16 import RECIPES
+from covidxray.model.recipes import RECIPES
 
 ADDED = (0, 5, 10, 25, 50)
 

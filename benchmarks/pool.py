@@ -18,13 +18,13 @@ from tqdm import tqdm
 from covidxray.data import cohen, kaggle
 from covidxray.data.duplicates import merge_groups_with_copies, perceptual_hash
 from covidxray.data.folders import list_images
-from covidxray.data.image_statistics import ImageStatistics, read_with_statistics
-from covidxray.data.images import read_image
+from covidxray.data.image_statistics import ImageStatistics
+from covidxray.data.images import read_image, read_with_statistics
 from covidxray.data.manifest import ManifestRow
 from covidxray.model import lungs
 from covidxray.model.features import rotate
-from covidxray.model.head_network import HeadOptions
-from covidxray.model.vgg16 import RECIPES, Recipe, build_backbone, forward, resolve_precision
+from covidxray.model.recipes import RECIPES, HeadOptions, Recipe
+from covidxray.model.vgg16 import build_backbone, forward, resolve_precision
 from covidxray.model.weights import load_weights
 
 LAYERS = ("block3_pool", "block4_pool", "block4_conv3", "last_convolution", "block5_pool")

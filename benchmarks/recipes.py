@@ -17,8 +17,9 @@ from pool import Pool, add_sources, draw_patients, features, read_pool, spread, 
 from sklearn.metrics import roc_auc_score
 from sklearn.model_selection import StratifiedGroupKFold
 
-from covidxray.model.heads import HeadOptions, fit_heads
+from covidxray.model.heads import fit_heads
 from covidxray.model.labelled_features import LabelledFeatures
+from covidxray.model.recipes import HeadOptions
 
 LOGISTIC, HIDDEN = HeadOptions(units=0, l2=10.0), HeadOptions()
 SOURCES = {"control": ("control",), "kaggle": ("normal", "pneumonia"), "nih": ("nih",)}

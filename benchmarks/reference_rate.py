@@ -15,7 +15,8 @@ import numpy as np
 
 from covidxray.data.folders import list_images
 from covidxray.evaluation import conformal
-from covidxray.model.predictor import Prediction, Predictor
+from covidxray.model.prediction import Prediction
+from covidxray.model.predictor import Predictor
 
 SPLITS = 2000
 

@@ -23,8 +23,8 @@ from sklearn.model_selection import GroupKFold
 from train_segmenter import fit, maps_of, shares, untrained
 
 from covidxray.data import SIZE, cohen
-from covidxray.data.images import save_png
-from covidxray.data.lung_masks import dice, enlarge, is_pair_of_lungs, read_mask
+from covidxray.data.images import read_mask, save_png
+from covidxray.data.lung_masks import dice, enlarge, is_pair_of_lungs
 from covidxray.evaluation.intervals import Quartiles
 from covidxray.model.lungs import Segmenter, build_head, load_segmenter
 from covidxray.report.plots import outline

@@ -73,7 +73,8 @@ def bare(n: int) -> None:
     import numpy as np
 
     from covidxray.model.features import BATCH
-    from covidxray.model.vgg16 import RECIPES, build_backbone, resolve_precision
+    from covidxray.model.recipes import RECIPES
+    from covidxray.model.vgg16 import build_backbone, resolve_precision
     from covidxray.model.weights import load_weights
 
     backbone = build_backbone(load_weights(), RECIPES["portable"], resolve_precision("auto"))

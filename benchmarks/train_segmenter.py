@@ -19,7 +19,8 @@ from covidxray.demo.phantom import draw_phantom
 from covidxray.files import atomic_write
 from covidxray.model import lungs
 from covidxray.model.lungs import GRID, WIDTH, Segmenter
-from covidxray.model.vgg16 import RECIPES, build_backbone, forward, resolve_precision
+from covidxray.model.recipes import RECIPES
+from covidxray.model.vgg16 import build_backbone, forward, resolve_precision
 from covidxray.model.weights import load_weights
 
 DROPOUT, L2, RATE, BATCH, EPOCHS = 0.2, 1e-4, 2e-3, 32, 20

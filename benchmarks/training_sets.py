@@ -17,13 +17,13 @@ import numpy as np
 from pool import Pool, add_sources, draw_patients, features, poolings, read_pool, spread
 
 from covidxray.audit.baselines import fit_baselines
+from covidxray.audit.feature_tables import feature_tables
 from covidxray.data import cohen
-from covidxray.data.image_statistics import feature_tables
 from covidxray.evaluation import splits
 from covidxray.evaluation.intervals import auc
 from covidxray.model.heads import fit_heads
 from covidxray.model.labelled_features import LabelledFeatures
-from covidxray.model.vgg16 import RECIPES
+from covidxray.model.recipes import RECIPES
 
 REPEATS = 2
 TESTS = ("nih", "normal", "pneumonia", "control")

@@ -17,10 +17,11 @@ from covidxray.data.duplicates import merge_groups_with_copies
 from covidxray.evaluation import intervals
 from covidxray.evaluation.splits import holdout
 from covidxray.model.features import draw_angles, extract
-from covidxray.model.heads import HeadOptions, fit_heads
+from covidxray.model.heads import fit_heads
 from covidxray.model.labelled_features import LabelledFeatures
 from covidxray.model.lungs import load_segmenter
-from covidxray.model.vgg16 import RECIPES, build_backbone, resolve_precision
+from covidxray.model.recipes import RECIPES, HeadOptions
+from covidxray.model.vgg16 import build_backbone, resolve_precision
 from covidxray.model.weights import load_weights
 
 VIEWS = (0, 1, 3, 6, 12, 25)

@@ -3,6 +3,7 @@
 import argparse
 import math
 from collections.abc import Callable, Iterable, Mapping
+from dataclasses import fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -32,6 +33,12 @@ def make_parser(description: str | None) -> argparse.ArgumentParser:
     return argparse.ArgumentParser(
         description=description, epilog=DISCLAIMER, formatter_class=_HelpFormatter
     )
+
+
+def fields_of(config: type, arguments: argparse.Namespace) -> dict[str, Any]:
+    """The options that a class of configurations has a field for, by name."""
+    given = vars(arguments)
+    return {field.name: given[field.name] for field in fields(config) if field.name in given}
 
 
 def number(
@@ -143,9 +150,15 @@ def add_reference_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--false-positives", default=0.1, type=kind, metavar="RATE", help=rate)
 
 
-def show_dataset(data: "Dataset") -> None:
-    """Print a data set's line, and on stderr what was left out and what has no manifest."""
+def show_dataset(data: "Dataset", unread: Mapping[int, InputError] | None = None) -> None:
+    """Print a data set's line, and on stderr what was left out and what has no manifest.
+
+    With `unread`, the data set was shown before, and these images of it could not be read.
+    """
     print(data)
+    if unread is not None:
+        name_left_out(unread.values())
+        return
     name_left_out(data.left_out)
     lateral = [i for i, row in enumerate(data.rows) if row.view.upper() in LATERAL]
     if lateral:
@@ -164,15 +177,3 @@ def name_left_out(errors: Iterable[InputError]) -> None:
             info(f"left out: {error}")
         if len(same) > NAMED:
             info(f"left out: {len(same) - NAMED} more for the same reason")
-
-
-def leave_out_unread(data: "Dataset", unread: Mapping[int, InputError]) -> "Dataset":
-    """The data set without the images, by index, that could not be read; its new line is printed.
-
-    Raises InputError if not one image could be read.
-    """
-    if unread:
-        data = data.without(unread)
-        print(data)
-    name_left_out(unread.values())
-    return data

@@ -59,6 +59,8 @@ def quiet_backend() -> Iterator[None]:
             sys.modules[name] = None  # type: ignore[assignment]  # importing it raises ImportError
         import keras  # noqa: F401
 
+        # It warns that a network was traced for several sizes of a batch.
+        logging.getLogger("tensorflow").setLevel(logging.ERROR)
         for name in absent:
             del sys.modules[name]
         yield

@@ -9,8 +9,7 @@ import numpy as np
 from covidxray.audit.audit import run_audit
 from covidxray.audit.baselines import Baseline
 from covidxray.data.class_folder import fill_folder
-from covidxray.data.image_statistics import read_with_statistics
-from covidxray.data.images import read_image
+from covidxray.data.images import read_image, read_with_statistics
 from covidxray.data.loading import load_dataset
 from covidxray.data.manifest import ManifestRow
 from covidxray.demo.phantom import draw_phantom, encode_jpeg
@@ -237,7 +236,7 @@ def external_run(data):
     share = intervals.share(predicted[is_positive] == 0, data.groups[is_positive])
     trained = np.arange(16) == 5
     return ExternalRun(
-        config=ExternalConfig(),
+        config=ExternalConfig(model=Path("models/covid19.keras"), dataset=()),
         model=Path("models/covid19.keras"),
         metadata=METADATA,
         data=data,

@@ -6,7 +6,7 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.preprocessing import StandardScaler
 
 from covidxray.data.class_folder import fill_folder
-from covidxray.data.image_statistics import read_with_statistics
+from covidxray.data.images import read_with_statistics
 from covidxray.data.manifest import ManifestRow
 from covidxray.evaluation.external_scores import BaselineScore
 from covidxray.evaluation.intervals import Estimate

@@ -18,7 +18,7 @@ from covidxray.audit import audit as audit_module
 from covidxray.audit.audit import run_audit
 from covidxray.audit.baselines import fit_baselines, fit_logistic
 from covidxray.data.class_folder import fill_folder
-from covidxray.data.image_statistics import read_with_statistics
+from covidxray.data.images import read_with_statistics
 from covidxray.data.loading import load_dataset
 from covidxray.data.manifest import ManifestRow
 from covidxray.errors import InputError

@@ -16,7 +16,8 @@ from covidxray.model import features
 from covidxray.model.cache import Cache
 from covidxray.model.lungs import load_segmenter
 from covidxray.model.predictor import Predictor
-from covidxray.model.vgg16 import RECIPES, build_backbone
+from covidxray.model.recipes import RECIPES
+from covidxray.model.vgg16 import build_backbone
 
 ENTRY = {"a": np.arange(300, dtype=np.float32), "b": np.array([2**63], np.uint64)}
 

@@ -5,8 +5,9 @@ import pytest
 from sklearn.linear_model import LogisticRegression
 
 from covidxray.evaluation.splits import repeated_folds
-from covidxray.model.heads import HeadOptions, cross_validate, fit_heads
+from covidxray.model.heads import cross_validate, fit_heads
 from covidxray.model.labelled_features import LabelledFeatures
+from covidxray.model.recipes import HeadOptions
 
 LINEAR = HeadOptions(units=0, dropout=0.0, l2=0.1)
 SHORT = HeadOptions(units=4, dropout=0.2, epochs=3, learning_rate=0.01)

@@ -15,8 +15,7 @@ from pydicom.dataset import FileMetaDataset
 from covidxray.data import dicom
 from covidxray.data.grey import scale_to_uint8
 from covidxray.data.image_file import ImageFile
-from covidxray.data.image_statistics import read_with_statistics
-from covidxray.data.images import read_image
+from covidxray.data.images import read_image, read_with_statistics
 from covidxray.data.patients import patient_digest
 from covidxray.demo.phantom import Anatomy, draw_phantom
 from covidxray.errors import InputError

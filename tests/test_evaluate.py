@@ -35,8 +35,8 @@ def read_json(path):
 def evaluate(script, trained):
     """A function that scores the model on a folder; it runs beside the model, to print no path."""
 
-    def run(folder, *arguments):
-        inputs = ("-m", "covid19.keras", "-d", folder)
+    def run(*arguments):
+        inputs = ("-m", "covid19.keras", "-d")
         return script("evaluate_covid19.py", *inputs, *arguments, cwd=trained[0].parent)
 
     return run
@@ -213,6 +213,43 @@ def test_a_class_of_one_patient_is_scored_without_an_audit(evaluate, trained, tm
     found = read_json(tmp_path / "few.json")
     assert found["auc"] is not None
     assert found["shortcuts"] is None
+
+
+@pytest.fixture(scope="module")
+def two_hospitals(evaluate, trained, kept, tmp_path_factory):
+    """The output, JSON and report of a run on two data sets; the second has normals only."""
+    out = tmp_path_factory.mktemp("two")
+    shutil.copytree(trained[1] / "normal", out / "clinic" / "normal")
+    files = ("--json", out / "e.json", "--report", out / "e.html", "--cache", kept)
+    done = evaluate(trained[1], out / "clinic", "--transplant", 0, *files)
+    assert done.returncode == 0, done.stderr
+    return done.stdout, read_json(out / "e.json"), (out / "e.html").read_text(encoding="utf-8")
+
+
+def test_several_hospitals_end_in_a_table_without_a_mean(two_hospitals, on_training_folder):
+    lines = two_hospitals[0].splitlines()
+    table = lines[lines.index("2 data sets, each evaluated for itself:") + 2 :]
+    both, rate = on_training_folder[1]["auc"], on_training_folder[1]["false_positive_rate"]
+    texts = [f"{e['value']:.2f} ({e['low']:.2f} to {e['high']:.2f})" for e in (both, rate)]
+    assert table[1].split(maxsplit=4)[:4] == ["drawings", "6", "+", "6"]
+    assert table[1].endswith(f"{texts[0]}   {texts[1]}")
+    assert table[2].split()[:4] == ["clinic", "0", "+", "6"] and "not defined" in table[2]
+    assert table[2].endswith(texts[1])
+    assert table[3] == "" and max(map(len, lines)) <= 80
+
+
+def test_the_json_of_several_hospitals_lists_what_each_alone_would_give(two_hospitals):
+    first, second = two_hospitals[1]["datasets"]
+    assert first["auc"] and second["auc"] is None
+    assert second["dataset"]["name"] == "clinic"
+
+
+def test_the_report_of_several_hospitals_compares_them(two_hospitals):
+    page = Page(two_hospitals[2])
+    alternatives = [image["alt"] for image in page.all("img")]
+    assert alternatives[0].startswith("AUC, with 95 % intervals. drawings: ")
+    assert alternatives[1].startswith("false-positive rate, with 95 % intervals. drawings: ")
+    assert "clinic" in alternatives[1] and "clinic" not in alternatives[0]
 
 
 def test_normals_of_another_hospital_run_and_are_said_to_be_no_drawings(

@@ -18,10 +18,11 @@ import cv2
 import numpy as np
 import pytest
 
+from covidxray.model.arrays import Weights
 from covidxray.model.features import FEATURES_VERSION, build_region_model, compute_features
 from covidxray.model.lungs import REGIONS, Segmenter
-from covidxray.model.vgg16 import RECIPES, build_backbone
-from covidxray.model.weights import Weights
+from covidxray.model.recipes import RECIPES
+from covidxray.model.vgg16 import build_backbone
 
 STORED = Path(__file__).with_name("features_versions.json")
 ANGLES = np.array([[7.0], [-12.0], [4.5]])

@@ -28,11 +28,12 @@ from covidxray.model.heads import (
 from covidxray.model.labelled_features import LabelledFeatures
 from covidxray.model.lungs import load_segmenter
 from covidxray.model.model_file import build_model
-from covidxray.model.vgg16 import FEATURES, RECIPES, Recipe, build_backbone, resolve_precision
+from covidxray.model.recipes import RECIPES, Recipe
+from covidxray.model.vgg16 import FEATURES, build_backbone, resolve_precision
 from covidxray.model.weights import load_weights
+from covidxray.options.training import make_parser
 from covidxray.pipeline.runs import TrainConfig
 from covidxray.pipeline.training import head_options
-from covidxray.training_options import make_parser
 
 PLAIN = HeadOptions(units=8, dropout=0.0, epochs=10, learning_rate=0.01)
 LINEAR = HeadOptions(units=0, dropout=0.0, l2=0.1, learning_rate=0.1)

@@ -16,8 +16,8 @@ from covidxray.data import SIZE
 from covidxray.data.duplicates import DUPLICATE_BITS, hash_distance, perceptual_hash
 from covidxray.data.folders import list_images, list_tree
 from covidxray.data.image_file import ImageFile
-from covidxray.data.image_statistics import ImageStatistics, read_with_statistics
-from covidxray.data.images import decode, read_image, save_png
+from covidxray.data.image_statistics import ImageStatistics
+from covidxray.data.images import decode, read_image, read_with_statistics, save_png
 from covidxray.errors import InputError
 
 RAMP = np.tile(np.arange(256, dtype=np.uint8), (256, 1))

@@ -6,12 +6,13 @@ import pytest
 from conftest import ROOT
 
 from covidxray.data.folders import list_images
-from covidxray.data.images import read_image
-from covidxray.data.lung_masks import dice, enlarge, is_pair_of_lungs, read_mask
+from covidxray.data.images import read_image, read_mask
+from covidxray.data.lung_masks import dice, enlarge, is_pair_of_lungs
 from covidxray.demo.phantom import draw_phantom
 from covidxray.model import lungs
 from covidxray.model.features import extract
-from covidxray.model.vgg16 import RECIPES, build_backbone
+from covidxray.model.recipes import RECIPES
+from covidxray.model.vgg16 import build_backbone
 from covidxray.model.weights import load_weights
 
 

@@ -13,8 +13,7 @@ from pydicom.encaps import encapsulate, get_frame
 from test_dicom import alter, compress, grey, lut, read_pixels, save_dicom
 
 from covidxray.data.image_file import ImageFile
-from covidxray.data.image_statistics import read_with_statistics
-from covidxray.data.images import decode, read_image
+from covidxray.data.images import decode, read_image, read_with_statistics
 from covidxray.errors import InputError
 
 VALUES = np.arange(1000, 3400, 8).reshape(15, 20)  # of 12 bits

@@ -32,7 +32,8 @@ from covidxray.model.lungs import load_segmenter
 from covidxray.model.model_file import load_model
 from covidxray.model.outliers import fit_outlier_detector
 from covidxray.model.predictor import Predictor
-from covidxray.model.vgg16 import RECIPES, build_backbone
+from covidxray.model.recipes import RECIPES
+from covidxray.model.vgg16 import build_backbone
 from covidxray.model.weights import load_weights
 
 pytestmark = pytest.mark.slow

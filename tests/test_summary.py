@@ -17,7 +17,7 @@ from example_runs import TEST, example_data, external_run, training_run
 
 from covidxray.audit.baselines import Baseline
 from covidxray.evaluation.intervals import Estimate
-from covidxray.model.predictor import Prediction
+from covidxray.model.prediction import Prediction
 from covidxray.pipeline.gallery import GalleryCollector
 from covidxray.report import results
 from covidxray.report.external import json_results

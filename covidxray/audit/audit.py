@@ -7,7 +7,6 @@ checked for copies, shared patients, separate sources and mislabelled files.
 
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass, field
 from pathlib import PureWindowsPath
 from typing import TYPE_CHECKING
 
@@ -15,9 +14,11 @@ import numpy as np
 from scipy.special import ndtr
 
 from covidxray.audit.baselines import PERMUTATIONS, REPEATS, Baseline, fit_baselines, folds_for
+from covidxray.audit.feature_tables import feature_tables
+from covidxray.audit.result import STRONG, AuditResult, CopyPair, DatasetChecks
 from covidxray.data.duplicates import merge_groups_with_copies, near_duplicates
 from covidxray.data.folders import PNEUMONIA
-from covidxray.data.image_statistics import ImageStatistics, feature_tables
+from covidxray.data.image_statistics import ImageStatistics
 from covidxray.evaluation import intervals, splits
 from covidxray.evaluation.regions import LEVEL
 
@@ -25,75 +26,8 @@ if TYPE_CHECKING:
     from covidxray.data.dataset import Dataset
 
 CAP = 500  # images of each class that the baselines are fitted on, to bound the time
-STRONG = 0.8  # AUC from which a baseline alone classifies well
 NORMAL = re.compile(r"\b(normal|healthy|no finding)\b", re.IGNORECASE)
 LISTED = 10  # pairs of copies that are named
-
-
-@dataclass(frozen=True)
-class CopyPair:
-    """Two files, as class/file, that hold the same image; `exact`: equal byte for byte."""
-
-    first: str
-    second: str
-    exact: bool
-    across_classes: bool
-    across_patients: bool
-
-
-@dataclass(frozen=True)
-class DatasetChecks:
-    """Properties of a data set that should be known before a model is trained on it.
-
-    Attributes:
-        copies: number of pairs of files that hold the same image (`duplicates.near_duplicates`).
-        exact, across_classes, across_patients: number of these pairs, as in `CopyPair`.
-        listed: the first ten pairs; pairs across classes come first.
-        shared_patients: number of patients with images in the positive class and in another one.
-        sources: the sources of each class, "" where the manifest names none.
-        apart: classes that share no source with the positive class.
-        pneumonia: files of a normal class whose own names say pneumonia, as class/file.
-    """
-
-    copies: int
-    exact: int
-    across_classes: int
-    across_patients: int
-    listed: tuple[CopyPair, ...]
-    shared_patients: int
-    sources: dict[str, tuple[str, ...]]
-    apart: tuple[str, ...]
-    pneumonia: tuple[str, ...]
-
-
-@dataclass(frozen=True)
-class AuditResult:
-    """What an audit measured; the baselines come with the strongest evidence first.
-
-    Patients with copies of one image count as one. A p-value of at most `level` raises the alarm.
-
-    Attributes:
-        power: how often an alarm finds a shortcut with an AUC of 0.8 (`estimate_power`).
-        chosen: (images,) int64, the images of the data set that the baselines were fitted on.
-    """
-
-    positive: str
-    images: int
-    patients: int
-    folds: int
-    repeats: int
-    permutations: int
-    level: float
-    alarm: bool
-    power: float
-    baselines: tuple[Baseline, ...]
-    findings: DatasetChecks
-    chosen: np.ndarray = field(compare=False)
-
-    @property
-    def best(self) -> Baseline:
-        """The baseline with the strongest evidence."""
-        return self.baselines[0]
 
 
 def run_audit(

@@ -26,7 +26,8 @@ if TYPE_CHECKING:
     from covidxray.data.dataset import Dataset
     from covidxray.model.features import Features
     from covidxray.model.network import Network
-    from covidxray.model.predictor import Prediction, Predictor
+    from covidxray.model.prediction import Prediction
+    from covidxray.model.predictor import Predictor
 
 CPUS = 8  # the most that an actor uses; VGG16 is hardly faster with more
 READERS = 16  # threads of an actor that read files, because object storage answers slowly
@@ -69,7 +70,7 @@ class RayEngine:
             raise InputError(f"--ray-address {ray_address}: no Ray answers; {remedy}") from error
 
     def inspect_files(
-        self, paths: Sequence[Path], listed: Sequence[bool], salt: bytes
+        self, paths: Sequence[Path | ImageFile], listed: Sequence[bool], salt: bytes
     ) -> Iterator[ManifestRow | InputError]:
         return self._map(_prepare_inspection, (salt,), list(zip(paths, listed, strict=True)))
 
@@ -94,7 +95,10 @@ class RayEngine:
         return Features.of([found[i] for i in range(len(data))])
 
     def predict_files(
-        self, predictor: "Predictor", paths: Sequence[Path], with_statistics: bool = False
+        self,
+        predictor: "Predictor",
+        paths: Sequence[Path | ImageFile],
+        with_statistics: bool = False,
     ) -> "Iterator[Prediction | InputError]":
         model = predictor.path.read_bytes()  # the nodes may not have the file
         return self._map(_prepare_prediction, (model, predictor.options, with_statistics), paths)

@@ -8,8 +8,9 @@ import numpy as np
 from PIL import ExifTags, Image, ImageOps
 
 from covidxray.data import SIZE, image_file
-from covidxray.data.grey import scale_to_uint8, value_range
+from covidxray.data.grey import is_blank, scale_to_uint8, value_range
 from covidxray.data.image_file import Facts, ImageFile
+from covidxray.data.image_statistics import ImageStatistics, measure_image
 from covidxray.errors import InputError
 from covidxray.files import atomic_write
 
@@ -22,6 +23,23 @@ JPEG_TABLE_SUM = 3688  # of the luminance table for quality 50 (ITU-T T.81, tabl
 def read_image(path: Path | ImageFile, size: int = SIZE) -> np.ndarray:
     """The pixels of an image file, uint8 RGB (size, size, 3); see `ImageFile.read` and `decode`."""
     return decode(ImageFile.read(path), size)[0]
+
+
+def read_mask(path: Path) -> np.ndarray:
+    """A lung mask from an image file, bool (224, 224); see `read_image` for size and errors."""
+    return read_image(path)[..., 0] > 127
+
+
+def read_with_statistics(path: Path | ImageFile) -> tuple[np.ndarray, ImageStatistics]:
+    """The pixels of an image file, as `read_image` returns or refuses them, and its statistics.
+
+    Raises InputError for a blank image as well, which no model can learn from or be tested on.
+    """
+    file = ImageFile.read(path)
+    pixels, facts = decode(file)
+    if is_blank(pixels):
+        raise InputError(f"{file.path}: is blank or nearly blank; remove it")
+    return pixels, measure_image(pixels, facts)
 
 
 def decode(file: ImageFile, size: int = SIZE) -> tuple[np.ndarray, Facts]:

@@ -16,7 +16,7 @@ from covidxray.errors import InputError
 NIH_NAME = re.compile(r"(\d{8})_\d{3}\.png", re.IGNORECASE)
 
 
-def inspect_file(path: Path, listed: bool, salt: bytes) -> ManifestRow | InputError:
+def inspect_file(path: Path | ImageFile, listed: bool, salt: bytes) -> ManifestRow | InputError:
     """Read an image file without decoding its pixels; the error if it cannot be read.
 
     The row has the file's SHA-256 and, for `source_id`, its path. If no manifest lists the file,
@@ -25,6 +25,7 @@ def inspect_file(path: Path, listed: bool, salt: bytes) -> ManifestRow | InputEr
     """
     try:
         file = ImageFile.read(path)
+        path = file.path
         row = ManifestRow(path.name, "", str(path), "", sha256=file.sha256)
         if not listed and (named := NIH_NAME.fullmatch(path.name)):
             return replace(row, patient_id=patient_digest(f"nih\0{named[1]}", salt))
@@ -38,7 +39,7 @@ def inspect_file(path: Path, listed: bool, salt: bytes) -> ManifestRow | InputEr
 
 
 def inspect_files(
-    paths: Sequence[Path], listed: Sequence[bool], salt: bytes
+    paths: Sequence[Path | ImageFile], listed: Sequence[bool], salt: bytes
 ) -> Iterator[ManifestRow | InputError]:
     """`inspect_file` for many files in threads; results are in order and computed on demand."""
     files = zip(paths, listed, strict=True)

@@ -1,12 +1,9 @@
 """Lung masks as arrays: read, enlarge and compare them; how much heat lies in the lungs."""
 
-from pathlib import Path
-
 import cv2
 import numpy as np
 
 from covidxray.data import SIZE
-from covidxray.data.images import read_image
 
 CENTRAL_SIDE = 0.7  # the central part of an image, as a fraction of its width and its height
 # Limits of `is_pair_of_lungs`, set by eye on X-rays; benchmarks/segmenter.py counts exceptions.
@@ -16,11 +13,6 @@ HEIGHT = 0.6  # maximum vertical distance of the centres, as a fraction of the t
 SLACK = 0.15  # maximum area of all other parts, as a fraction of both lungs
 NO_LUNGS = "no pair of lungs found"  # warning of an image
 BRIDGE = 15  # pixels; narrower connections between two parts are removed
-
-
-def read_mask(path: Path) -> np.ndarray:
-    """A lung mask from an image file, bool (224, 224); see `read_image` for size and errors."""
-    return read_image(path)[..., 0] > 127
 
 
 def enlarge(logits: np.ndarray) -> np.ndarray:

@@ -1,4 +1,4 @@
-"""Named arrays in .npz files: the form of the trained layers, and a reader that runs no code."""
+"""Arrays of trained layers, and a reader of .npz files that runs no code."""
 
 import hashlib
 import zipfile
@@ -7,6 +7,7 @@ from typing import BinaryIO, Self
 
 import numpy as np
 
+FILTERS = (64, 64, 128, 128, 256, 256, 256, 512, 512, 512, 512, 512, 512)  # of VGG16
 LARGEST = 200 * 10**6  # bytes of arrays in one file; VGG16 needs 59 million
 
 
@@ -45,6 +46,37 @@ class StandardisedLayers:
         kernels = tuple(arrays[f"kernel{i}"] for i in layers)
         biases = tuple(arrays[f"bias{i}"] for i in layers)
         return cls(arrays["mean"], arrays["scale"], kernels, biases)
+
+
+@dataclass(frozen=True)
+class Weights:
+    """The 13 convolutions of VGG16, in float32.
+
+    Raises:
+        ValueError: the arrays have other shapes or are not floating-point numbers.
+    """
+
+    name: str
+    kernels: list[np.ndarray]  # (3, 3, in, out); the first one takes RGB
+    biases: list[np.ndarray]  # (out,)
+    mean: np.ndarray  # (3,), of RGB from 0 to 255
+    std: np.ndarray  # (3,)
+
+    def __post_init__(self) -> None:
+        widths = zip((3, *FILTERS[:-1]), FILTERS, strict=True)
+        shapes = [shape for n, m in widths for shape in ((3, 3, n, m), (m,))] + [(3,), (3,)]
+        layers = zip(self.kernels, self.biases, strict=True)
+        arrays = [*(array for layer in layers for array in layer), self.mean, self.std]
+        if [a.shape for a in arrays] != shapes or any(a.dtype.kind != "f" for a in arrays):
+            raise ValueError("not the arrays of VGG16")
+
+    @property
+    def sha256(self) -> str:
+        """SHA-256 of all arrays as float32, in hexadecimal; it does not depend on their file."""
+        digest = hashlib.sha256()
+        for array in [*self.kernels, *self.biases, self.mean, self.std]:
+            digest.update(np.ascontiguousarray(array, dtype="<f4").tobytes())
+        return digest.hexdigest()
 
 
 def read_arrays(file: BinaryIO) -> dict[str, np.ndarray]:

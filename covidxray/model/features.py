@@ -20,14 +20,16 @@ from tqdm import tqdm
 
 from covidxray.data import SIZE
 from covidxray.data.image_file import ImageFile
-from covidxray.data.image_statistics import ImageStatistics, read_with_statistics
+from covidxray.data.image_statistics import ImageStatistics
+from covidxray.data.images import read_with_statistics
 from covidxray.data.prefetch import attempt, ordered_map
 from covidxray.errors import InputError
+from covidxray.model.arrays import Weights
 from covidxray.model.cache import Cache
 from covidxray.model.labelled_features import LabelledFeatures
 from covidxray.model.lungs import GRID, REGIONS, Segmenter, find_lungs, pool_regions
-from covidxray.model.vgg16 import BATCH, FEATURES, Recipe, forward
-from covidxray.model.weights import Weights
+from covidxray.model.recipes import Recipe
+from covidxray.model.vgg16 import BATCH, FEATURES, forward
 
 # Part of every cache key. Raise it whenever the code changes what is computed from an image:
 # decoding, statistics, network, pooling, heat maps. tests/test_features_version.py checks it.

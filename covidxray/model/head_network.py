@@ -6,29 +6,12 @@ steps per epoch. That number is set by the largest of the training sets.
 """
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
 
 import keras
 import numpy as np
 
 from covidxray.model.labelled_features import LabelledFeatures
-
-
-@dataclass(frozen=True)
-class HeadOptions:
-    """How a head is built and trained; the defaults are those of the tutorial."""
-
-    units: int = 64  # width of the hidden layer; 0 leaves out that layer and the dropout
-    dropout: float = 0.5  # fraction of the hidden units that are dropped in training
-    l2: float = 0.0  # penalty per squared weight, of a head without a hidden layer
-    epochs: int = 25  # passes over the training images
-    batch_size: int = 8  # images per step
-    learning_rate: float = 1e-3  # of Adam; of a head that is solved, the first step's size
-
-    @property
-    def solved(self) -> bool:
-        """Whether the head is a penalised logistic regression, which `head_solver` solves."""
-        return not self.units and self.l2 > 0
+from covidxray.model.recipes import HeadOptions
 
 
 class HeadNetwork:

@@ -9,8 +9,8 @@ from collections.abc import Callable, Sequence
 import keras
 import numpy as np
 
-from covidxray.model.head_network import HeadOptions
 from covidxray.model.labelled_features import LabelledFeatures, standardise
+from covidxray.model.recipes import HeadOptions
 
 # Change of the solution at which the search ends. Probabilities are then right to about 1e-6.
 TOLERANCE = 1e-6

@@ -12,9 +12,10 @@ import numpy as np
 from covidxray.errors import InputError
 from covidxray.evaluation.recalibration import Recalibration
 from covidxray.model.arrays import StandardisedLayers
-from covidxray.model.head_network import HeadNetwork, HeadOptions
+from covidxray.model.head_network import HeadNetwork
 from covidxray.model.head_solver import SolverTraining, solve_heads
 from covidxray.model.labelled_features import LabelledFeatures
+from covidxray.model.recipes import HeadOptions
 
 DIVERGED = InputError("--lr: is too large, the training diverged; give a smaller learning rate")
 History = dict[str, list[float]]  # loss, accuracy, val_loss and val_accuracy after each epoch

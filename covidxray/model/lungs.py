@@ -19,7 +19,8 @@ import numpy as np
 from keras import layers, ops
 
 from covidxray.model.arrays import StandardisedLayers, read_arrays
-from covidxray.model.vgg16 import LAST, MAPS, Recipe, generalised_mean
+from covidxray.model.recipes import Recipe
+from covidxray.model.vgg16 import LAST, MAPS, generalised_mean
 
 GRID = 28  # cells per side
 # Layers of VGG16 whose maps the segmenter reads, and how many pixels per side become one cell.

@@ -22,7 +22,7 @@ from covidxray.model.arrays import read_arrays
 from covidxray.model.heads import Heads
 from covidxray.model.lungs import REGIONS, Segmenter
 from covidxray.model.outliers import OutlierDetector
-from covidxray.model.vgg16 import RECIPES
+from covidxray.model.recipes import RECIPES
 
 MEMBER = "covidxray.json"
 ARRAYS = "covidxray.npz"

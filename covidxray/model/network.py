@@ -4,9 +4,10 @@ from dataclasses import dataclass
 
 import keras
 
+from covidxray.model.arrays import Weights
 from covidxray.model.lungs import Segmenter, load_segmenter
-from covidxray.model.vgg16 import RECIPES, Recipe, build_backbone, resolve_precision
-from covidxray.model.weights import Weights
+from covidxray.model.recipes import RECIPES, Recipe
+from covidxray.model.vgg16 import build_backbone, resolve_precision
 
 
 @dataclass(frozen=True)

@@ -1,7 +1,6 @@
-"""VGG16 (Simonyan and Zisserman 2015) with frozen ImageNet weights, and the recipes that use it."""
+"""VGG16 (Simonyan and Zisserman 2015) with frozen ImageNet weights."""
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
 
@@ -10,8 +9,8 @@ import numpy as np
 
 from covidxray.data import SIZE
 from covidxray.data.prefetch import batched, ordered_map
-from covidxray.model.head_network import HeadOptions
-from covidxray.model.weights import Weights
+from covidxray.model.arrays import Weights
+from covidxray.model.recipes import Recipe
 
 FEATURES = 512
 BATCH = 16  # images per forward pass; larger batches need more memory and are not faster
@@ -19,31 +18,6 @@ LEAST_MEAN = 1e-20  # of a map's powers; its root differs from 0 by 2e-7
 Item = TypeVar("Item")
 LAST = "last_convolution"  # layer whose maps give the heat maps
 MAPS = "maps"  # layer whose maps are pooled, in float32
-
-
-@dataclass(frozen=True)
-class Recipe:
-    """Which features of VGG16 are used, and which head is trained on them."""
-
-    block: int  # last block that is computed, 1 to 5
-    pooled: bool  # whether the max pooling of that block is computed too
-    power: int  # exponent of the mean that pools the maps (`generalised_mean`)
-    head: HeadOptions
-
-
-RECIPES = {
-    # Of all recipes tried, this one had the highest AUC and the fewest false alarms on images from
-    # other hospitals (docs/measurements.md).
-    "portable": Recipe(
-        block=4,
-        pooled=False,
-        power=3,
-        head=HeadOptions(units=0, dropout=0.0, l2=10.0, learning_rate=0.1),
-    ),
-    # The tutorial's head, on the mean of the whole map. The tutorial's `AveragePooling2D((4, 4))`
-    # keeps only one cell of the 7 x 7 map, the upper left.
-    "tutorial": Recipe(block=5, pooled=True, power=1, head=HeadOptions()),
-}
 
 
 def resolve_precision(name: str) -> str:

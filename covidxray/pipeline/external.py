@@ -6,8 +6,9 @@ from dataclasses import replace
 
 import numpy as np
 
-from covidxray.audit.audit import AuditResult, run_audit
+from covidxray.audit.audit import run_audit
 from covidxray.audit.baselines import permutation_p_values
+from covidxray.audit.result import AuditResult
 from covidxray.data.dataset import Dataset
 from covidxray.data.image_statistics import ImageStatistics
 from covidxray.data.lung_masks import NO_LUNGS
@@ -23,7 +24,8 @@ from covidxray.evaluation.metrics import LabelledProbabilities
 from covidxray.evaluation.regions import REGION_NAMES, compare_regions
 from covidxray.evaluation.strata import Strata, score_strata
 from covidxray.model.lungs import REGIONS
-from covidxray.model.predictor import Prediction, Predictor
+from covidxray.model.prediction import Prediction
+from covidxray.model.predictor import Predictor
 from covidxray.pipeline.external_run import Evidence, ExternalConfig, ExternalRun
 from covidxray.pipeline.gallery import GalleryCollector
 from covidxray.pipeline.reference import SiteReference

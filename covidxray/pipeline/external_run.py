@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from covidxray.audit.audit import AuditResult
+from covidxray.audit.result import AuditResult
 from covidxray.evaluation.conformal import Reference
 from covidxray.evaluation.external_scores import BaselineScore, ExternalScores
 from covidxray.evaluation.intervals import Estimate
@@ -20,13 +20,31 @@ if TYPE_CHECKING:
     from covidxray.model.model_file import ModelMetadata
 
 
-@dataclass(frozen=True)
-class ExternalConfig:
+@dataclass(frozen=True, kw_only=True)
+class PredictorConfig:
+    """Options of a saved model in use; each field has the name of its option.
+
+    `cache` is None to keep nothing, and `reference` None for the model's own threshold.
+    """
+
+    model: Path
+    threshold: float | None = None
+    explain_class: str | None = None
+    reference: Path | None = None
+    false_positives: float = 0.1
+    cache: Path | None = None
+    engine: str = "local"
+    ray_address: str | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class ExternalConfig(PredictorConfig):
     """Options of evaluate_covid19.py; each field has the name of its option.
 
     `prevalence` is the share of positive patients where the model is used, if that is known.
     """
 
+    dataset: tuple[Path, ...]
     seed: int = 42
     prevalence: float | None = None
     stratify: tuple[str, ...] = PROPERTIES

@@ -9,7 +9,7 @@ from covidxray.data.lung_masks import heat_in_centre, heat_in_mask
 from covidxray.pipeline.runs import Case, Gallery
 
 if TYPE_CHECKING:
-    from covidxray.model.predictor import Prediction
+    from covidxray.model.prediction import Prediction
 
 CASES = 4  # the largest number of right cases, and of wrong ones
 

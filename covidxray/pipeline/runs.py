@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from covidxray.audit.audit import AuditResult
+from covidxray.audit.result import AuditResult
 from covidxray.evaluation import metrics
 from covidxray.evaluation.intervals import Estimate, Quartiles
 from covidxray.evaluation.regions import RegionComparison

@@ -12,8 +12,10 @@ from covidxray.model.heads import Heads, fit_regions
 from covidxray.model.lungs import find_lungs, pool_regions
 from covidxray.model.model_file import AuxiliaryModels, ModelMetadata, build_model, save_model
 from covidxray.model.outliers import fit_outlier_detector
-from covidxray.model.predictor import Prediction, Predictor
-from covidxray.model.vgg16 import RECIPES, build_backbone
+from covidxray.model.prediction import Prediction
+from covidxray.model.predictor import Predictor
+from covidxray.model.recipes import RECIPES
+from covidxray.model.vgg16 import build_backbone
 from covidxray.pipeline.gallery import GalleryCollector
 from covidxray.pipeline.runs import Gallery, TrainingRun
 from covidxray.pipeline.training import TrainingInputs, head_options, recalibrate

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from covidxray.audit.audit import AuditResult
+from covidxray.audit.result import AuditResult
 from covidxray.data.dataset import Dataset
 from covidxray.evaluation import intervals
 from covidxray.evaluation.strata import Strata, StratifiedScores, score_strata

@@ -12,6 +12,7 @@ import numpy as np
 
 from covidxray.data import lung_masks
 from covidxray.data.dataset import Dataset
+from covidxray.data.images import read_mask
 from covidxray.errors import InputError
 from covidxray.evaluation import metrics, splits
 from covidxray.evaluation.intervals import Quartiles
@@ -19,10 +20,9 @@ from covidxray.evaluation.recalibration import fit_recalibration
 from covidxray.model import heads
 from covidxray.model.cache import open_cache
 from covidxray.model.features import CachedFeatures, Features, depends_on, draw_angles
-from covidxray.model.head_network import HeadOptions
 from covidxray.model.labelled_features import LabelledFeatures
 from covidxray.model.network import Network
-from covidxray.model.vgg16 import RECIPES
+from covidxray.model.recipes import RECIPES, HeadOptions
 from covidxray.pipeline.runs import CrossValidationResult, HoldoutResult, TrainConfig
 
 logger = logging.getLogger(__name__)
@@ -142,7 +142,7 @@ def prepare_inputs(
 def compare_with_lung_masks(data: Dataset, features: Features) -> Quartiles | None:
     """Dice overlap of the lungs found with masks that came with images; None without masks."""
     overlaps = [
-        lung_masks.dice(lung_masks.enlarge(logits), lung_masks.read_mask(mask))
+        lung_masks.dice(lung_masks.enlarge(logits), read_mask(mask))
         for logits, mask in zip(features.lungs, data.masks, strict=True)
         if mask
     ]

@@ -31,20 +31,24 @@ def evidence_rows(
     return rows | dict(baselines)
 
 
-def draw_forest(rows: Mapping[str, Estimate]) -> Picture:
-    """Draw AUCs with their intervals, one below the other."""
+def draw_forest(
+    rows: Mapping[str, Estimate], measure: str = "AUC", chance: float | None = 0.5
+) -> Picture:
+    """Draw values of a measure with their intervals, one below the other, and its chance level."""
     figure = Figure(figsize=(8.4, 0.9 + 0.36 * len(rows)), layout="constrained")
     axes = figure.subplots()
     for y, estimate in enumerate(rows.values()):
         axes.plot([estimate.low, estimate.high], [y, y], color=TRAINING, lw=3)
         axes.plot(estimate.value, y, marker="D", color="#1a1a1a", ms=6)
         axes.text(1.04, y, estimate.short, va="center", fontsize="small", clip_on=False)
-    axes.axvline(0.5, color=VALIDATION, lw=1, ls=":")
+    if chance is not None:
+        axes.axvline(chance, color=VALIDATION, lw=1, ls=":")
     axes.set_yticks(range(len(rows)), list(rows), parse_math=False)
-    axes.set(xlim=(0, 1.02), ylim=(len(rows) - 0.5, -0.5), xlabel="AUC (dotted: chance)")
+    label = measure if chance is None else f"{measure} (dotted: chance)"
+    axes.set(xlim=(0, 1.02), ylim=(len(rows) - 0.5, -0.5), xlabel=label)
     axes.grid(axis="x", alpha=0.3)
     said = "; ".join(f"{name}: {estimate.short}" for name, estimate in rows.items())
-    return as_picture(figure, f"AUCs with their 95 % intervals. {said}.")
+    return as_picture(figure, f"{measure}, with 95 % intervals. {said}.")
 
 
 def side_by_side(picture: TransplantPicture) -> np.ndarray:

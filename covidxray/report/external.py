@@ -124,7 +124,8 @@ def _json_evidence(run: ExternalRun) -> dict[str, Any]:
     }
 
 
-def _rows(run: ExternalRun) -> dict[str, Estimate]:
+def evidence_rows_of(run: ExternalRun) -> dict[str, Estimate]:
+    """The AUCs that explain an evaluation's score, by name; empty without both classes."""
     evidence = run.evidence
     if evidence is None or run.scores.auc is None:
         return {}
@@ -151,7 +152,7 @@ def report_content(run: ExternalRun) -> html.ReportContent:
         headline=headline,
         sentence="",
         verdict=describe_evidence(run),
-        evidence=_rows(run),
+        evidence=evidence_rows_of(run),
         transplants=evidence.transplants if evidence else None,
         evaluation=scores.evaluation,
         scored=[NamedScores("this data set", is_positive, y_score, weights=weights)],

@@ -11,7 +11,7 @@ import jinja2
 import numpy as np
 
 from covidxray import DISCLAIMER, DRAWINGS
-from covidxray.audit.audit import AuditResult
+from covidxray.audit.result import AuditResult
 from covidxray.data.dataset import Dataset
 from covidxray.data.lung_masks import CENTRAL_SIDE
 from covidxray.data.manifest import read_exclusions
@@ -63,9 +63,9 @@ class ReportContent:
     notes: Mapping[str, str] = field(default_factory=dict)
 
 
-def write_report(path: Path, content: ReportContent) -> None:
-    """Write the page; bytes of file names that are not valid text become question marks."""
-    path.write_text(render(content), encoding="utf-8", errors="replace")
+def write_page(path: Path, page: str) -> None:
+    """Write a page; bytes of file names that are not valid text become question marks."""
+    path.write_text(page, encoding="utf-8", errors="replace")
 
 
 def training_content(
@@ -100,7 +100,7 @@ def training_content(
         headline=headline,
         sentence=text.training_sentence(run),
         verdict=sentences.audit_verdict(run.audit, text.describe_run(run)),
-        evidence=_training_evidence(run),
+        evidence=training_evidence(run),
         transplants=run.transplants,
         evaluation=holdout.scores,
         scored=scored,
@@ -115,7 +115,8 @@ def training_content(
     )
 
 
-def _training_evidence(run: TrainingRun) -> dict[str, Estimate]:
+def training_evidence(run: TrainingRun) -> dict[str, Estimate]:
+    """The AUCs that explain a run's score, by name; empty without cross-validation."""
     if not run.cross_validation:
         return {}
     shortcut = {f"best shortcut, {run.audit.best.name}": run.audit.best.auc}
@@ -138,6 +139,14 @@ def render(content: ReportContent) -> str:
         licences=Counter((row.source, row.license) for row in rows).most_common(),
         exclusions=count_exclusions(data),
     )
+
+
+def render_comparison(
+    rows: Sequence[tuple[str, ...]], forests: Mapping[str, Picture], texts: Sequence[str]
+) -> str:
+    """A page that compares data sets: a table, forest plots by measure, and each one's text."""
+    page = _ENVIRONMENT.get_template("comparison.html.j2")
+    return page.render(rows=rows, forests=forests, texts=texts)
 
 
 def count_exclusions(data: Dataset) -> list[tuple[str, str, int]]:

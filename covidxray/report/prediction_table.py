@@ -22,7 +22,7 @@ from covidxray.report.text import PROBABILITY, describe_threshold, wrap
 
 if TYPE_CHECKING:
     from covidxray.model.model_file import ModelMetadata
-    from covidxray.model.predictor import Prediction
+    from covidxray.model.prediction import Prediction
 
 Row = dict[str, str | float | None]
 

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from covidxray.audit.audit import AuditResult
+from covidxray.audit.result import AuditResult
 from covidxray.data.dataset import Dataset
 from covidxray.evaluation.regions import RegionComparison
 from covidxray.pipeline.runs import TrainingRun, TransplantRun

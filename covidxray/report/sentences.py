@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 
-from covidxray.audit.audit import STRONG, AuditResult
+from covidxray.audit.result import STRONG, AuditResult
 from covidxray.evaluation.conformal import Reference
 from covidxray.evaluation.external_scores import BaselineScore
 from covidxray.evaluation.intervals import Estimate

@@ -4,7 +4,7 @@ import textwrap
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
-from covidxray.audit.audit import AuditResult
+from covidxray.audit.result import AuditResult
 from covidxray.data.dataset import Dataset
 from covidxray.evaluation.intervals import Estimate
 from covidxray.evaluation.metrics import ClassificationScores

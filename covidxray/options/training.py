@@ -76,6 +76,13 @@ def make_parser(description: str | None) -> argparse.ArgumentParser:
 
 def read_config(arguments: argparse.Namespace) -> "TrainConfig":
     """The parsed command line; InputError if options do not fit, or outputs cannot be written."""
+    config = make_config(arguments)
+    check_outputs(*config.outputs, needed=[Path(config.weights)])
+    return config
+
+
+def make_config(arguments: argparse.Namespace) -> "TrainConfig":
+    """The parsed options; InputError if they do not fit together."""
     from covidxray.pipeline.runs import TrainConfig  # NumPy and SciPy are slow to import for --help
 
     lists = {"add": tuple(arguments.add), "stratify": tuple(arguments.stratify)}
@@ -90,5 +97,4 @@ def read_config(arguments: argparse.Namespace) -> "TrainConfig":
         raise InputError("--sensitivity: needs the cross-validation; leave out --repeats 0")
     if config.transplant and config.repeats == 0:
         raise InputError("--transplant: needs the cross-validation; leave out --repeats 0")
-    check_outputs(*config.outputs, needed=[Path(config.weights)])
     return config

@@ -1,0 +1,40 @@
+"""Options of the scripts as keyword arguments."""
+
+import argparse
+from pathlib import Path
+from typing import NoReturn
+
+from covidxray.errors import InputError
+
+Option = bool | int | float | str | Path | list | tuple | dict | None
+
+
+def parse_options(parser: argparse.ArgumentParser, **options: Option) -> argparse.Namespace:
+    """The command line that keyword arguments stand for.
+
+    An option is named as on the command line with `_` for `-`; True stands for a switch, False and
+    None for an option that is not given, a list for several values, and a dict for CLASS=DIR pairs.
+
+    Raises:
+        InputError: an option is unknown, or its value is not allowed.
+    """
+
+    def fail(message: str) -> NoReturn:
+        raise InputError(f"{message}; see docs/options.md")
+
+    parser.error = fail  # type: ignore[method-assign]  # argparse would end the program
+    words: list[str] = []
+    for name, value in options.items():
+        flag = f"--{name.replace('_', '-')}"
+        if value is None or value is False:
+            continue
+        if value is True:
+            words.append(flag)
+        elif isinstance(value, dict):
+            for key, one in value.items():
+                words += [flag, f"{key}={one}"]
+        elif isinstance(value, list | tuple):
+            words += [flag, *map(str, value)]
+        else:
+            words.append(f"{flag}={value}")
+    return parser.parse_args(words)

@@ -1,0 +1,43 @@
+"""How results show themselves in a notebook: pieces of HTML that hold their pictures."""
+
+from collections.abc import Iterable, Mapping
+from html import escape
+
+import numpy as np
+
+from covidxray import DISCLAIMER
+from covidxray.evaluation.intervals import Estimate
+from covidxray.report import plots
+from covidxray.report.plots import Picture
+
+
+def table(rows: Iterable[tuple[str, ...]], header: tuple[str, ...]) -> str:
+    """A table whose first column names its rows; all text is escaped."""
+    head = "".join(f'<th scope="col">{escape(cell)}</th>' for cell in header)
+    body = ""
+    for name, *cells in rows:
+        columns = "".join(f"<td>{escape(cell)}</td>" for cell in cells)
+        body += f'<tr><th scope="row">{escape(name)}</th>{columns}</tr>'
+    return f"<table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>"
+
+
+def estimates(scores: Mapping[str, Estimate]) -> str:
+    """A table of scores with their 95 % intervals."""
+    rows = ((name, estimate.short) for name, estimate in scores.items())
+    return table(rows, ("measure", "value (95 % interval)"))
+
+
+def picture(drawn: Picture) -> str:
+    """A drawn picture with its description."""
+    address = plots.data_address("svg+xml", drawn.svg)
+    return f'<img src="{address}" alt="{escape(drawn.alt)}" style="max-width:100%">'
+
+
+def photograph(image: np.ndarray, alt: str) -> str:
+    """An image, uint8 RGB (H, W, 3), with its description."""
+    return f'<img src="{plots.jpeg_address(image)}" alt="{escape(alt)}">'
+
+
+def page(*parts: str) -> str:
+    """Parts of HTML one below the other, and the disclaimer."""
+    return f"<div>{''.join(parts)}<p><strong>{DISCLAIMER}</strong></p></div>"

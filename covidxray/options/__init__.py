@@ -1,0 +1,1 @@
+"""Command lines whose options are also those of functions: training and evaluation."""
