@@ -31,7 +31,7 @@ from covidxray.report.html import (
     count_exclusions,
     render,
     training_content,
-    write_report,
+    write_page,
 )
 from covidxray.report.plots import NamedScores
 from covidxray.report.sentences import BASELINES, audit_verdict
@@ -172,7 +172,7 @@ def test_whatever_files_and_tables_say_stays_text(content, page):
 def test_a_file_name_that_is_not_valid_text_is_shown_with_question_marks(external, tmp_path):
     content = report_content(external)
     case = dataclasses.replace(content.gallery.cases[0], name="covid/\udcff.jpg")
-    write_report(tmp_path / "r.html", with_cases(content, case))
+    write_page(tmp_path / "r.html", render(with_cases(content, case)))
     assert "covid/?.jpg" in (tmp_path / "r.html").read_text(encoding="utf-8")
     assert [path.name for path in tmp_path.iterdir()] == ["r.html"]
 
@@ -469,7 +469,7 @@ def test_a_training_report_has_the_scores_of_both_internal_evaluations(run, cont
 
 def test_without_cross_validation_the_held_out_images_stand_alone(run, data, tmp_path):
     single = dataclasses.replace(run, cross_validation=None)
-    write_report(tmp_path / "r.html", training_content(single, METADATA, NO_CASES))
+    write_page(tmp_path / "r.html", render(training_content(single, METADATA, NO_CASES)))
     page = Page((tmp_path / "r.html").read_text(encoding="utf-8"))
     assert [row[0] for row in page.table("Positive class: covid.")[1:]] == [
         *("held-out accuracy", "held-out sensitivity", "held-out specificity"),
@@ -493,7 +493,7 @@ def test_a_score_without_an_image_of_its_class_is_not_a_main_number(external):
 
 
 def test_an_external_report_names_the_data_and_the_model(external, tmp_path):
-    write_report(tmp_path / "r.html", report_content(external))
+    write_page(tmp_path / "r.html", render(report_content(external)))
     page = Page((tmp_path / "r.html").read_text(encoding="utf-8"))
     assert "A saved model on drawings" in page.text
     assert ["recipe", "portable, pooled over the lungs alone"] in page.table("The model and its")
