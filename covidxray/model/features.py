@@ -8,7 +8,7 @@ import hashlib
 import json
 import logging
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -35,16 +35,22 @@ from covidxray.model.vgg16 import BATCH, FEATURES, forward
 # decoding, statistics, network, pooling, heat maps. tests/test_features_version.py checks it.
 FEATURES_VERSION = 3
 LIBRARIES = ("keras", "numpy", "opencv-python", "pillow", "pydicom", "imagecodecs", "imagehash")
+KEPT = 200  # images of a data set that may have so many for their pixels to be kept (30 MB)
 logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
 class ImageFeatures:
-    """Everything that is computed from one image with A augmentations."""
+    """Everything that is computed from one image with A augmentations.
+
+    `pixels`, uint8 RGB (224, 224, 3), are those of the unchanged image, or None if they are not
+    kept.
+    """
 
     regions: np.ndarray  # float32 (3, 1 + A, 512), by `lungs.REGIONS`; of the unchanged image first
     lungs: np.ndarray  # float32 (28, 28), logits of the lungs in the unchanged image
     statistics: ImageStatistics  # of the unchanged image
+    pixels: np.ndarray | None = None
 
 
 @dataclass(frozen=True)
@@ -52,13 +58,14 @@ class Features:
     """Everything that is computed from N images with A augmentations each.
 
     `unread` are the errors of requested images that could not be read, by their index; these images
-    are not among the N.
+    are not among the N. `pixels` has the pixels that were kept, by path.
     """
 
     regions: dict[str, np.ndarray]  # region -> float32 (M, 512), by `LabelledFeatures.values`
     lungs: np.ndarray  # float32 (N, 28, 28), logits of the lungs in the unchanged image
     image_statistics: list[ImageStatistics]  # of the unchanged image
     unread: dict[int, InputError] = field(default_factory=dict)
+    pixels: dict[Path, np.ndarray] = field(default_factory=dict)
 
     def labelled(self, labels: np.ndarray) -> dict[str, LabelledFeatures]:
         """Each region's features, with the labels (N,) int64 of the images."""
@@ -75,7 +82,7 @@ class Features:
 
         regions = {name: rows(table) for name, table in self.regions.items()}
         statistics = [self.image_statistics[i] for i in images]
-        return Features(regions, self.lungs[images], statistics)
+        return Features(regions, self.lungs[images], statistics, pixels=self.pixels)
 
     @property
     def hashes(self) -> np.ndarray:
@@ -196,7 +203,9 @@ def extract(
             found[i] = features
             if cached and isinstance(features, ImageFeatures):
                 cached.put(i, angles[i], features)
-    return Features.of([found[i] for i in range(len(paths))])
+    kept = {paths[i]: getattr(features, "pixels", None) for i, features in found.items()}
+    pixels = {path: image for path, image in kept.items() if image is not None}
+    return replace(Features.of([found[i] for i in range(len(paths))]), pixels=pixels)
 
 
 def build_region_model(backbone: keras.Model, recipe: Recipe, segmenter: Segmenter) -> keras.Model:
@@ -241,4 +250,5 @@ def compute_features(
             yield image
         else:
             *regions, lungs = outputs
-            yield ImageFeatures(np.stack(regions), lungs[0], image.statistics)
+            pixels = image.pixels[0] if len(angles) <= KEPT else None
+            yield ImageFeatures(np.stack(regions), lungs[0], image.statistics, pixels)
