@@ -25,7 +25,7 @@ from covidxray.model.model_file import load_model
 from covidxray.model.outliers import non_radiograph_warning
 from covidxray.model.prediction import Prediction
 from covidxray.model.recipes import RECIPES
-from covidxray.model.vgg16 import FEATURES, LAST, forward
+from covidxray.model.vgg16 import FEATURES, LAST, at_precision, forward
 
 WIDTHS = {acquisition.VIEW: FEATURES, "thumbnail": 64, "frame": 56, "histogram": 23}
 
@@ -52,6 +52,7 @@ class Predictor:
         cache: stores what the network computes from each file.
         threshold: takes the place of the model's own.
         explain: class whose heat maps are made; None for the predicted class of each image.
+        precision: "float32" or "bfloat16", of the convolutions.
 
     Raises:
         InputError: the file cannot be read as a model of this program, or has no class `explain`.
@@ -63,10 +64,16 @@ class Predictor:
         cache: Cache | None = None,
         threshold: float | None = None,
         explain: str | None = None,
+        precision: str = "float32",
     ):
         self.path = path
-        self.options: dict[str, Any] = {"threshold": None, "explain": explain}
-        self._network, self.metadata, auxiliary = load_model(path)
+        self.options: dict[str, Any] = {
+            "threshold": None,
+            "explain": explain,
+            "precision": precision,
+        }
+        network, self.metadata, auxiliary = load_model(path)
+        self._network = at_precision(network, precision)
         if explain is not None and explain not in self.metadata.classes:
             known = ", ".join(self.metadata.classes)
             raise InputError(f"--explain-class {explain}: is no class of the model; give {known}")

@@ -81,6 +81,22 @@ def build_backbone(weights: Weights, recipe: Recipe, precision: str = "float32")
     return model
 
 
+def at_precision(model: keras.Model, precision: str) -> keras.Model:
+    """A model whose convolutions compute in "float32", as it is saved, or in "bfloat16".
+
+    The weights stay float32, and so does everything behind the maps.
+    """
+    if precision == "float32":
+        return model
+    config = model.get_config()
+    for layer in config["layers"]:
+        if layer["class_name"] in ("Conv2D", "MaxPooling2D"):
+            layer["config"]["dtype"] = f"mixed_{precision}"
+    other = keras.Model.from_config(config)
+    other.set_weights(model.get_weights())
+    return other
+
+
 def generalised_mean(
     maps: keras.KerasTensor, power: int, weight: keras.KerasTensor | None = None
 ) -> keras.KerasTensor:
