@@ -108,9 +108,7 @@ def class_folder(text: str) -> tuple[str, Path]:
 def add_engine_options(parser: argparse.ArgumentParser) -> None:
     """Add how and where VGG16 runs, and the cache; `cache` is None with --no-cache."""
     add, folder = parser.add_argument, cache_folder() / "features"
-    formats = (
-        "number format of VGG16; auto is bfloat16 where the CPU computes with it, else float32"
-    )
+    formats = "number format of VGG16; auto: bfloat16 where the CPU computes with it, or float32"
     add("--precision", default="auto", choices=("auto", "float32", "bfloat16"), help=formats)
     cache = "folder that keeps features (at most 2 GB) for later runs; not used with --engine ray"
     add("--cache", default=folder, type=Path, metavar="DIR", help=cache)
