@@ -29,7 +29,7 @@ from covidxray.model.cache import Cache
 from covidxray.model.labelled_features import LabelledFeatures
 from covidxray.model.lungs import GRID, REGIONS, Segmenter, find_lungs, pool_regions
 from covidxray.model.recipes import Recipe
-from covidxray.model.vgg16 import BATCH, FEATURES, forward
+from covidxray.model.vgg16 import BATCH, FEATURES, forward, trace
 
 # Part of every cache key. Raise it whenever the code changes what is computed from an image:
 # decoding, statistics, network, pooling, heat maps. tests/test_features_version.py checks it.
@@ -212,7 +212,7 @@ def build_region_model(backbone: keras.Model, recipe: Recipe, segmenter: Segment
     """Images (n, 224, 224, 3) -> features (n, 512) of each region, logits of lungs (n, 28, 28)."""
     logits = find_lungs(backbone, segmenter)
     regions = pool_regions(backbone, recipe, logits)
-    return keras.Model(backbone.input, [*regions.values(), logits])
+    return trace(keras.Model(backbone.input, [*regions.values(), logits]))
 
 
 @dataclass(frozen=True)

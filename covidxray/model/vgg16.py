@@ -116,6 +116,20 @@ def generalised_mean(
     return ops.power(ops.maximum(mean, LEAST_MEAN), 1 / power) if power > 1 else mean
 
 
+def trace(model: keras.Model) -> keras.Model:
+    """Trace a model's predictions for batches of any size at once, where the backend traces.
+
+    Keras would trace the first batch, and again the first that has another size. Returns the model.
+    """
+    if keras.backend.backend() == "tensorflow":
+        import tensorflow as tf
+
+        model.make_predict_function()
+        batch = tf.TensorSpec((None, *model.input_shape[1:]), tf.float32)
+        model.predict_function.get_concrete_function([(batch,)])
+    return model
+
+
 def forward(
     model: keras.Model,
     items: Iterable[Item],
