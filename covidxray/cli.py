@@ -132,7 +132,7 @@ def add_decision_options(parser: argparse.ArgumentParser) -> None:
 
 
 def add_evidence_options(parser: argparse.ArgumentParser) -> None:
-    """Add what the questions behind a good score need."""
+    """Add what the questions behind a good score need, and folders for pictures."""
     agree = "properties in which two images must agree to be compared in the stratified AUC"
     properties = ("site", "view", "device")
     parser.add_argument(
@@ -140,6 +140,8 @@ def add_evidence_options(parser: argparse.ArgumentParser) -> None:
     )
     folder = "folder for pictures of the transplant test, originals and transplants side by side"
     parser.add_argument("--transplant-pictures", type=output_folder, metavar="DIR", help=folder)
+    plots = "folder for forest plot, ROC, regions, calibration and confusion matrix (PNG and SVG)"
+    parser.add_argument("--plots", type=output_folder, metavar="DIR", help=plots)
 
 
 def add_reference_options(parser: argparse.ArgumentParser) -> None:

@@ -10,7 +10,7 @@ from covidxray.files import check_outputs
 from covidxray.options import training as options
 from covidxray.pipeline.runs import TrainingRun
 from covidxray.pipeline.train_model import TrainedModel, train_model
-from covidxray.report import html, text
+from covidxray.report import figures, html, text
 from covidxray.report.evidence import draw_forest
 
 
@@ -57,9 +57,10 @@ class TrainingResult:
         return text.format_training(self.run)
 
     def _repr_html_(self) -> str:
-        rows = html.training_evidence(self.run) or html.defined_scores(self.run.holdout.scores)
+        holdout = html.defined_scores(self.run.holdout.scores)
+        groups = figures.training_figures(self.run).evidence or {"": holdout}
         told = f"<p>{display.escape(f'{self.data}. {text.training_sentence(self.run)}')}</p>"
-        return display.page(told, display.picture(draw_forest(rows)), display.estimates(rows))
+        return display.page(told, display.picture(draw_forest(groups)), display.estimates(groups))
 
 
 def train(dataset: Path | str, **settings: Option) -> TrainingResult:

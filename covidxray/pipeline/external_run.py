@@ -51,6 +51,7 @@ class ExternalConfig(PredictorConfig):
     stratify: tuple[str, ...] = PROPERTIES
     transplant: int = 0
     transplant_pictures: Path | None = None
+    plots: Path | None = None
 
 
 @dataclass(frozen=True)
