@@ -92,10 +92,10 @@ def save_training_figures(folder: Path | None, run: TrainingRun) -> None:
 def save_figures(folder: Path, content: FigureContent, drawings: bool, reason: str) -> None:
     """Write each figure as PNG and as SVG, and what they show as `TEXTS`: all of them, or none.
 
-    Files of a figure that cannot be drawn, for the `reason`, are removed: they are of another run.
-    With `drawings`, each figure says that its numbers say nothing about COVID-19.
+    Files of a figure that cannot be drawn, for the `reason`, are removed if `TEXTS` shows that they
+    are of another run. With `drawings`, each figure says that its numbers mean nothing.
     """
-    drawn = draw_figures(content)
+    drawn, filled_before = draw_figures(content), (folder / TEXTS).exists()
     left_out = [name for name in NAMES if name not in drawn]
     lines = [str(content.data), DISCLAIMER]
     with atomic_writes() as output:
@@ -113,6 +113,6 @@ def save_figures(folder: Path, content: FigureContent, drawings: bool, reason: s
         told = "\n\n".join(text.wrap(printable(line)) for line in lines)
         with output(folder / TEXTS) as path:
             path.write_text(f"{told}\n", encoding="utf-8")
-    for file in (folder / f"{name}.{suffix}" for name in left_out for suffix in ("png", "svg")):
-        if file.is_file():
-            file.unlink()
+    for name in left_out if filled_before else ():
+        for suffix in ("png", "svg"):
+            (folder / f"{name}.{suffix}").unlink(missing_ok=True)
