@@ -28,6 +28,8 @@ def make_parser() -> argparse.ArgumentParser:
     add("--input", required=True, type=cli.existing_folder, metavar="DIR", help=folder)
     output = "folder in which a folder of each class is filled"
     add("-o", "--output", required=True, type=Path, metavar="DIR", help=output)
+    classes = "classes to fill; an evaluation refuses classes that its model does not know"
+    add("--classes", default=["covid", "normal"], nargs="+", choices=CLASSES, help=classes)
     views = "views to select, such as PA AP (default: those that the source names, or all)"
     add("--view", default=[], nargs="+", help=views)
     only = "only the first image of each patient in each class"
@@ -48,9 +50,10 @@ def main() -> None:
     from covidxray.data.source_images import list_source
 
     check_output(args.output, source)
-    listed: dict[str, list[ListedImage]] = {name: [] for name in (*CLASSES, OTHER)}
+    listed: dict[str, list[ListedImage]] = {name: [] for name in (*args.classes, OTHER)}
     for row, file in list_source(source, args.input, args.view or source.views):
-        listed[source.class_of(row.finding)].append((row, file))
+        label = source.class_of(row.finding)
+        listed[label if label in listed else OTHER].append((row, file))
     labels = Counter(row.finding or "no label" for row, _ in listed[OTHER])
     others = [(row.filename, "another label") for row, _ in listed.pop(OTHER)]
     selections = {name: choose(args, name, images) for name, images in listed.items()}

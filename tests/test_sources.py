@@ -48,11 +48,11 @@ def put(tmp_path, picture):
 
 @pytest.fixture
 def build(script, tmp_path):
-    """A function that builds from `download` into `out`; `out` is returned if all went well."""
+    """A function that builds the three classes from `download` into `out`."""
 
-    def run(source, *options, code=0):
+    def run(source, *options, classes=("--classes", "covid", "normal", "pneumonia"), code=0):
         command = ("build_external_dataset.py", "--source", source, "--input", "download")
-        done = script(*command, "--output", "out", *options, cwd=tmp_path)
+        done = script(*command, "--output", "out", *classes, *options, cwd=tmp_path)
         assert done.returncode == code, done.stderr
         return done
 
@@ -220,6 +220,13 @@ def test_masks_of_the_radiography_database_are_no_images(put, build, tmp_path):
     assert counts(tmp_path / "out") == {"covid": 3, "normal": 2, "pneumonia": 1}
     assert "another label: 1\n  1 Lung_Opacity\n" in done.stdout
     assert "COVID-0.png" in read_manifest(tmp_path / "out/covid")
+
+
+def test_a_class_that_is_not_asked_for_is_left_out_and_counted(put, build, tmp_path):
+    put("COVID/images/COVID-1.png", "Normal/images/Normal-1.png", "Viral Pneumonia/images/V-1.png")
+    done = build("radiography", classes=())
+    assert counts(tmp_path / "out") == {"covid": 1, "normal": 1}
+    assert "another label: 1\n  1 Viral Pneumonia\n" in done.stdout
 
 
 def test_covidgr_has_folders_p_and_n(put, build, tmp_path):
