@@ -20,8 +20,8 @@ import pytest
 
 from covidxray.model.arrays import Weights
 from covidxray.model.features import FEATURES_VERSION, build_region_model, compute_features
-from covidxray.model.lungs import REGIONS, Segmenter
-from covidxray.model.recipes import RECIPES
+from covidxray.model.lungs import Segmenter
+from covidxray.model.recipes import RECIPES, REGIONS
 from covidxray.model.vgg16 import build_backbone
 
 STORED = Path(__file__).with_name("features_versions.json")

@@ -59,12 +59,18 @@ def test_every_figure_of_a_training_is_a_png_and_an_svg_that_say_what_they_show(
 
 
 def test_without_cross_validation_its_figures_are_left_out_and_named(run, tmp_path, caplog):
-    for name in ("forest.png", "mine.png"):  # of an earlier run; of somebody else
+    for name in ("plots.txt", "forest.png", "mine.png"):  # of an earlier run; of somebody else
         (tmp_path / name).touch()
     figures.save_training_figures(tmp_path, dataclasses.replace(run, cross_validation=None))
     assert names_in(tmp_path) == sorted([*files_of("roc", "calibration", "confusion"), "mine.png"])
     (line,) = caplog.messages
     assert line == "--plots: left out forest, regions: there is no cross-validation"
+
+
+def test_a_file_in_a_folder_that_no_run_has_filled_is_kept(run, tmp_path):
+    (tmp_path / "forest.png").touch()
+    figures.save_training_figures(tmp_path, dataclasses.replace(run, cross_validation=None))
+    assert (tmp_path / "forest.png").exists()
 
 
 def test_without_a_folder_nothing_is_drawn(run):

@@ -28,8 +28,8 @@ from covidxray.model.heads import (
 from covidxray.model.labelled_features import LabelledFeatures
 from covidxray.model.lungs import load_segmenter
 from covidxray.model.model_file import build_model
-from covidxray.model.recipes import RECIPES, Recipe
-from covidxray.model.vgg16 import FEATURES, build_backbone, resolve_precision
+from covidxray.model.recipes import FEATURES, RECIPES, Recipe
+from covidxray.model.vgg16 import build_backbone, resolve_precision
 from covidxray.model.weights import load_weights
 from covidxray.options.training import make_parser
 from covidxray.pipeline.runs import TrainConfig

@@ -19,7 +19,7 @@ import numpy as np
 from keras import layers, ops
 
 from covidxray.model.arrays import StandardisedLayers, read_arrays
-from covidxray.model.recipes import Recipe
+from covidxray.model.recipes import REGIONS, Recipe
 from covidxray.model.vgg16 import LAST, MAPS, generalised_mean
 
 GRID = 28  # cells per side
@@ -30,7 +30,6 @@ WIDTH = 32
 CONVOLUTIONS = ((WIDTH, 1, 1), (WIDTH, 5, 1), (WIDTH, 5, 2), (1, 5, 1))
 FILE = Path(__file__).with_name("lungs.npz")
 LOGITS = "lung_logits"
-REGIONS = ("whole", "lungs", "outside")
 # Added to the weight of every cell, so that a region without any cell becomes the whole picture.
 LEAST = 1e-12
 

@@ -20,17 +20,17 @@ from covidxray.model import acquisition
 from covidxray.model.cache import Cache
 from covidxray.model.features import cache_key, versions
 from covidxray.model.gradcam import coarse_heat, enlarge_heat
-from covidxray.model.lungs import REGIONS, region_outputs
+from covidxray.model.lungs import region_outputs
 from covidxray.model.model_file import load_model
 from covidxray.model.outliers import non_radiograph_warning
 from covidxray.model.prediction import Prediction
-from covidxray.model.recipes import RECIPES
-from covidxray.model.vgg16 import FEATURES, LAST, at_precision, forward
+from covidxray.model.recipes import FEATURES, RECIPES, REGIONS
+from covidxray.model.vgg16 import LAST, at_precision, forward
 
 WIDTHS = {acquisition.VIEW: FEATURES, "thumbnail": 64, "frame": 56, "histogram": 23}
 
 # What the network computes from one image, and the cache stores, as float32 arrays: `probabilities`
-# (C,), `regions` (3, 512), the features of each of `lungs.REGIONS`, `logits` (28, 28) of the lungs,
+# (C,), `regions` (3, 512), the features of each of `recipes.REGIONS`, `logits` (28, 28) of the lungs,
 # and `heat` (h, w) of the predicted class (`gradcam.coarse_heat`).
 NetworkOutputs = dict[str, np.ndarray]
 
@@ -91,7 +91,7 @@ class Predictor:
             raise InputError(
                 f"{path}: its parts do not fit together; train the model again"
             ) from error
-        # Probabilities, features of each of `lungs.REGIONS`, logits of the lungs, the last maps.
+        # Probabilities, features of each of `recipes.REGIONS`, logits of the lungs, the last maps.
         self.network = keras.Model(self._network.input, [self._network.output, *regions, maps])
         self._cache = cache
         self._depends = {**versions(), "model": sha256_of(path)} if cache else {}

@@ -12,7 +12,6 @@ from covidxray.data.prefetch import batched, ordered_map
 from covidxray.model.arrays import Weights
 from covidxray.model.recipes import Recipe
 
-FEATURES = 512
 BATCH = 16  # images per forward pass; larger batches need more memory and are not faster
 LEAST_MEAN = 1e-20  # of a map's powers; its root differs from 0 by 2e-7
 Item = TypeVar("Item")

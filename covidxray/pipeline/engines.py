@@ -14,7 +14,8 @@ from covidxray.files import is_remote
 
 if TYPE_CHECKING:
     from covidxray.cluster.ray_engine import RayEngine
-    from covidxray.model.features import CachedFeatures, Features
+    from covidxray.model.feature_table import Features
+    from covidxray.model.features import CachedFeatures
     from covidxray.model.network import Network
     from covidxray.model.prediction import Prediction
     from covidxray.model.predictor import Predictor

@@ -7,7 +7,7 @@ import numpy as np
 
 from covidxray.errors import InputError
 from covidxray.model.acquisition import VIEW, fit_baselines, fit_view_classifier
-from covidxray.model.features import Features
+from covidxray.model.feature_table import Features
 from covidxray.model.heads import Heads, fit_regions
 from covidxray.model.lungs import find_lungs, pool_regions
 from covidxray.model.model_file import AuxiliaryModels, ModelMetadata, build_model, save_model

@@ -22,7 +22,8 @@ from covidxray.data.lung_masks import enlarge, find_pairs
 from covidxray.data.prefetch import ordered_map
 from covidxray.data.transplant import LungPicture, transplant
 from covidxray.evaluation.transplants import score_transplants
-from covidxray.model.features import Features, build_region_model
+from covidxray.model.feature_table import Features
+from covidxray.model.features import build_region_model
 from covidxray.model.network import Network
 from covidxray.model.vgg16 import BATCH, forward
 from covidxray.pipeline.runs import (
