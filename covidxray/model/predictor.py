@@ -30,8 +30,8 @@ from covidxray.model.vgg16 import LAST, at_precision, forward
 WIDTHS = {acquisition.VIEW: FEATURES, "thumbnail": 64, "frame": 56, "histogram": 23}
 
 # What the network computes from one image, and the cache stores, as float32 arrays: `probabilities`
-# (C,), `regions` (3, 512), the features of each of `recipes.REGIONS`, `logits` (28, 28) of the lungs,
-# and `heat` (h, w) of the predicted class (`gradcam.coarse_heat`).
+# (C,), `regions` (3, 512), the features of `recipes.REGIONS`, `logits` (28, 28) of the lungs, and
+# `heat` (h, w) of the predicted class (`gradcam.coarse_heat`).
 NetworkOutputs = dict[str, np.ndarray]
 
 
