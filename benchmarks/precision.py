@@ -1,6 +1,6 @@
 """Compare what a saved model predicts in float32 and in bfloat16 on labelled real images.
 
-    python benchmarks/precision.py --model covid19.keras --dataset elsewhere
+    PYTHONPATH=. python benchmarks/precision.py --model covid19.keras --dataset elsewhere
 
 Prints the AUC in both, the largest difference of a probability, and how many decisions differ, with
 their largest distance from the limit between the classes (of a model with a threshold, that one; of

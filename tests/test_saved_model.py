@@ -29,7 +29,7 @@ from covidxray.model.cache import Cache
 from covidxray.model.features import extract
 from covidxray.model.heads import fit_heads
 from covidxray.model.labelled_features import LabelledFeatures
-from covidxray.model.lungs import load_segmenter
+from covidxray.model.lungs import build_region_model, load_segmenter
 from covidxray.model.model_file import load_model
 from covidxray.model.outliers import fit_outlier_detector
 from covidxray.model.predictor import Predictor
@@ -113,7 +113,9 @@ def features(data):
     recipe = RECIPES["portable"]
     backbone = build_backbone(load_weights(), recipe)
     unchanged = np.empty((len(data), 0))
-    found = extract(backbone, recipe, load_segmenter(), data.paths, unchanged)
+    found = extract(
+        lambda: build_region_model(backbone, recipe, load_segmenter()), data.paths, unchanged
+    )
     return found.regions
 
 

@@ -145,7 +145,8 @@ def _prepare_inspection(salt: bytes) -> Work:
 
 
 def _prepare_extraction(*parts: Any) -> Work:
-    from covidxray.model.features import build_region_model, compute_features
+    from covidxray.model.features import compute_features
+    from covidxray.model.lungs import build_region_model
 
     model = build_region_model(*parts)
 

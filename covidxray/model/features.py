@@ -7,7 +7,7 @@ outside the lungs (`lungs.pool_regions`).
 import hashlib
 import json
 import logging
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
@@ -27,9 +27,9 @@ from covidxray.errors import InputError
 from covidxray.model.arrays import Weights
 from covidxray.model.cache import Cache
 from covidxray.model.feature_table import Features, ImageFeatures
-from covidxray.model.lungs import Segmenter, find_lungs, pool_regions
+from covidxray.model.lungs import Segmenter
 from covidxray.model.recipes import Recipe
-from covidxray.model.vgg16 import BATCH, forward, trace
+from covidxray.model.vgg16 import BATCH, forward
 
 # Part of every cache key. Raise it whenever the code changes what is computed from an image:
 # decoding, statistics, network, pooling, heat maps. tests/test_features_version.py checks it.
@@ -107,9 +107,7 @@ def rotate(image: np.ndarray, degrees: float) -> np.ndarray:
 
 
 def extract(
-    backbone: keras.Model,
-    recipe: Recipe,
-    segmenter: Segmenter,
+    build: Callable[[], keras.Model],
     paths: Sequence[Path],
     angles: np.ndarray,
     cached: CachedFeatures | None = None,
@@ -117,18 +115,14 @@ def extract(
     """Features of N files, unchanged and rotated by `angles` (N, A) degrees (`draw_angles`).
 
     Args:
-        backbone: VGG16 of this recipe (`vgg16.build_backbone`).
-        recipe, segmenter: how and where its maps are pooled.
+        build: gives what `lungs.build_region_model` does; not called if all features are cached.
         cached: features that need not be computed again; the computed ones are added.
     """
-    found = _extract_each(backbone, recipe, segmenter, paths, angles, cached)
-    return Features.of(found, paths)
+    return Features.of(_extract_each(build, paths, angles, cached), paths)
 
 
 def _extract_each(
-    backbone: keras.Model,
-    recipe: Recipe,
-    segmenter: Segmenter,
+    build: Callable[[], keras.Model],
     paths: Sequence[Path],
     angles: np.ndarray,
     cached: CachedFeatures | None,
@@ -144,19 +138,11 @@ def _extract_each(
         logger.info("%d of %d images are in the cache", len(paths) - len(missing), len(paths))
     if not missing:
         return
-    model = build_region_model(backbone, recipe, segmenter)
-    computed = compute_features(model, [paths[i] for i in missing], angles[missing])
+    computed = compute_features(build(), [paths[i] for i in missing], angles[missing])
     for i, features in zip(missing, computed, strict=True):
         if cached and isinstance(features, ImageFeatures):
             cached.put(i, angles[i], features)
         yield i, features
-
-
-def build_region_model(backbone: keras.Model, recipe: Recipe, segmenter: Segmenter) -> keras.Model:
-    """Images (n, 224, 224, 3) -> features (n, 512) of each region, logits of lungs (n, 28, 28)."""
-    logits = find_lungs(backbone, segmenter)
-    regions = pool_regions(backbone, recipe, logits)
-    return trace(keras.Model(backbone.input, [*regions.values(), logits]))
 
 
 @dataclass(frozen=True)
@@ -180,7 +166,7 @@ def compute_features(
     """Compute the features of N files, in order; an error stands in place of an unreadable file.
 
     Args:
-        model: from `build_region_model`.
+        model: from `lungs.build_region_model`.
         paths: N files, which may have been read already.
         angles: (N, A) rotations in degrees.
         quiet: show no progress bar.

@@ -25,7 +25,7 @@ from covidxray.model.model_file import load_model
 from covidxray.model.outliers import non_radiograph_warning
 from covidxray.model.prediction import Prediction
 from covidxray.model.recipes import FEATURES, RECIPES, REGIONS
-from covidxray.model.vgg16 import LAST, at_precision, forward
+from covidxray.model.vgg16 import LAST, at_precision, forward, trace
 
 WIDTHS = {acquisition.VIEW: FEATURES, "thumbnail": 64, "frame": 56, "histogram": 23}
 
@@ -92,7 +92,9 @@ class Predictor:
                 f"{path}: its parts do not fit together; train the model again"
             ) from error
         # Probabilities, features of each of `recipes.REGIONS`, logits of the lungs, the last maps.
-        self.network = keras.Model(self._network.input, [self._network.output, *regions, maps])
+        self.network = trace(
+            keras.Model(self._network.input, [self._network.output, *regions, maps])
+        )
         self._cache = cache
         self._depends = {**versions(), "model": sha256_of(path)} if cache else {}
         if threshold is not None:

@@ -38,8 +38,7 @@ class LocalEngine:
     ) -> "Features":
         from covidxray.model.features import extract  # imports Keras
 
-        parts = network.backbone, network.recipe, network.segmenter
-        return extract(*parts, data.paths, angles, cached)
+        return extract(lambda: network.region_model, data.paths, angles, cached)
 
     def predict_files(
         self,

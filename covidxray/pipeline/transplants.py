@@ -23,7 +23,6 @@ from covidxray.data.prefetch import ordered_map
 from covidxray.data.transplant import LungPicture, transplant
 from covidxray.evaluation.transplants import score_transplants
 from covidxray.model.feature_table import Features
-from covidxray.model.features import build_region_model
 from covidxray.model.network import Network
 from covidxray.model.vgg16 import BATCH, forward
 from covidxray.pipeline.runs import (
@@ -89,8 +88,7 @@ def exchange_lungs(
         return None
     part, logits = data.development, features.lungs[~data.held_out]
     positive, number = data.index(config.positive), config.transplant or 1
-    model = build_region_model(network.backbone, network.recipe, network.segmenter)
-    scorer = cross_validated_scorer(model, cross_validation, positive)
+    scorer = cross_validated_scorer(network.region_model, cross_validation, positive)
     subjects = draw_references(part, positive, logits, number, rng, features.pixels)
     return run_transplants(subjects, scorer, config.transplant is not None, rng)
 
