@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -190,8 +191,6 @@ def test_threshold_and_reference_decide_as_in_the_script(trained, images):
     model, drawings = trained
     strict = covidxray.load_predictor(model, threshold=0.999)
     assert [one.row["class"] for one in strict.predict(*images)] == ["normal", "normal"]
-    with pytest.raises(InputError, match=r"--explain-class flu: is no class of the model"):
-        covidxray.load_predictor(model, explain_class="flu")
     with pytest.raises(InputError, match="trained"):
         covidxray.load_predictor(model, reference=drawings / "normal")
 
@@ -261,3 +260,17 @@ def test_type_checkers_see_the_functions(tmp_path):
         done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True)
         assert done.returncode == expected, done.stdout
         assert done.stdout.count(": error:") == expected
+
+
+@pytest.mark.long
+def test_the_readmes_lines_run(images, trained, tmp_path):
+    for name in ("dataset", "elsewhere", "another-hospital"):
+        shutil.copytree(trained[1], tmp_path / name)
+    shutil.copy(images[0], tmp_path / "x.png")
+    (code,) = re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    command = [sys.executable, "-c", code]
+    done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert "2 data sets, each evaluated for itself" in done.stdout
+    assert (tmp_path / "output" / "report.html").is_file()
