@@ -90,10 +90,11 @@ def choose(args: argparse.Namespace, folder: Path, rows: "list[ManifestRow]") ->
     """
     from tqdm import tqdm
 
-    from covidxray.data import cohen
+    from covidxray.data import choosing, cohen
 
-    bar = tqdm(rows, desc=folder.name, unit="image")
-    selection = cohen.choose(args.covid, bar, args.one_per_patient, args.limit, args.seed)
+    images = cohen.list_files(args.covid, rows)
+    with tqdm(desc=folder.name, unit="image") as bar:
+        selection = choosing.choose(images, args.one_per_patient, args.limit, args.seed, bar.update)
     print(f"{folder}: {selection}, from {len(rows)} rows")
     unusable = [(reason, name) for name, reason in selection.excluded if reason in cohen.UNUSABLE]
     for kind in cohen.UNUSABLE:

@@ -56,10 +56,11 @@ def main() -> None:
     predictor = opened.predictor
     known = opened.reference.reference if opened.reference else None
     table = prediction_table.PredictionTable(predictor.metadata, args.prevalence, known)
+    predictions = opened.predict_files(paths)
     rows: list[prediction_table.Row] = []
     with tqdm(total=len(paths), unit="image") as bar:
         bar.write(table.header)
-        for path, found in zip(paths, opened.predict_files(paths), strict=True):
+        for path, found in zip(paths, predictions, strict=True):
             bar.update()
             if isinstance(found, InputError):
                 bar.write(printable(f"error: {found}"), file=sys.stderr)

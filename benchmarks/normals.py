@@ -30,7 +30,7 @@ from covidxray.data.manifest import ManifestRow
 from covidxray.evaluation import intervals, splits
 from covidxray.evaluation.strata import Strata, score_strata
 from covidxray.model import acquisition, heads
-from covidxray.model.features import Features
+from covidxray.model.feature_table import Features
 from covidxray.model.network import build_network
 from covidxray.model.recipes import RECIPES
 from covidxray.model.weights import load_weights

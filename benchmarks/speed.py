@@ -1,12 +1,13 @@
-"""Measure time and memory of training with a cold and a warm cache, and of the tutorial's recipe.
+"""Measure time and memory of training, prediction and evaluation, and of the tutorial's recipe.
 
-    python benchmarks/speed.py --dataset dataset --sizes 50 500 5000
+    python benchmarks/speed.py --dataset dataset radiographs --sizes 50 500 1000 5000
 
 The floor is the time that no program with this network can avoid: the import of Keras and its
 backend, and the forward passes at the rate of images that are already in memory. Folders of any
-size are made of copies of the data set's JPEG files, which differ in bytes after the end of the
-image. Everything runs in fresh processes, one after another, round after round. The table shows
-medians, with ranges in brackets. "Over the floor" and "tutorial's" are ratios within a round.
+size are made of copies of a data set's JPEG files, which differ in bytes after the end of the
+image; each data set has a table of its own. Everything runs in fresh processes, one after another,
+round after round. The table shows medians, with ranges in brackets. "Over the floor", "tutorial's"
+and "cold training's" are ratios within a round.
 """
 
 import argparse
@@ -24,7 +25,8 @@ from pathlib import Path
 from statistics import median
 
 ROOT = Path(__file__).resolve().parent.parent
-PREDICT, IMPORTS, BARE = "predict", "imports", "bare forward pass"
+ONE, IMPORTS, BARE = "predict, one image", "imports", "bare forward pass"
+PREDICT, EVALUATE = "predict, all images", "evaluate, all images"
 TUTORIAL, COLD, WARM, FLOOR = "tutorial's recipe", "ours, cold", "ours, warm", "floor"
 
 
@@ -88,8 +90,11 @@ def bare(n: int) -> None:
     print(json.dumps(batches * BATCH / (time.perf_counter() - began)))
 
 
-def one_round(n: int, folder: Path, work: Path, tutorial: bool) -> dict[str, Cost]:
-    """Measure everything once, on one folder of `n` images."""
+def one_round(n: int, folder: Path, work: Path, tutorial: bool, use: bool) -> dict[str, Cost]:
+    """Measure everything once, on one folder of `n` images.
+
+    With `tutorial`, its recipe is measured, too, and with `use`, the saved model on all images.
+    """
     shutil.rmtree(work / "cache", ignore_errors=True)
     train = [ROOT / "train_covid19.py", "--dataset", folder, "--cache", work / "cache"]
     train += ["--transplant", "0"]
@@ -102,8 +107,12 @@ def one_round(n: int, folder: Path, work: Path, tutorial: bool) -> dict[str, Cos
         recipe = ROOT / "benchmarks" / "tutorial_recipe.py"
         costs[TUTORIAL] = measure([recipe, "--dataset", folder], work)
     costs |= {COLD: measure(train, work), WARM: measure(train, work)}
-    predict = [ROOT / "predict_covid19.py", "--model", "covid19.keras", "--no-cache", image]
-    costs[PREDICT] = measure(predict, work)
+    model = ["--model", "covid19.keras", "--no-cache"]
+    costs[ONE] = measure([ROOT / "predict_covid19.py", *model, image], work)
+    if use:
+        costs[PREDICT] = measure([ROOT / "predict_covid19.py", *model, folder], work)
+        evaluate = [ROOT / "evaluate_covid19.py", *model, "--dataset", folder, "--transplant", 0]
+        costs[EVALUATE] = measure(evaluate, work)
     passes = n / float(costs[BARE].output)
     costs[FLOOR] = Cost(costs[IMPORTS].seconds + passes, costs[BARE].memory)
     costs[BARE] = Cost(passes, costs[BARE].memory)
@@ -121,10 +130,10 @@ def cell(values: list[float], form: str) -> str:
 def rows(n: int, rounds: list[dict[str, Cost]]) -> list[str]:
     """Rows of the table for one number of images."""
     lines = []
-    for name in (TUTORIAL, COLD, WARM, FLOOR, BARE, IMPORTS, PREDICT):
+    for name in (TUTORIAL, COLD, WARM, FLOOR, BARE, IMPORTS, ONE, PREDICT, EVALUATE):
         if name not in rounds[0]:
             continue
-        passed = 1 if name == PREDICT else n
+        passed = 1 if name == ONE else n
         columns = defaultdict(list)
         for costs in rounds:
             seconds = costs[name].seconds
@@ -133,16 +142,19 @@ def rows(n: int, rounds: list[dict[str, Cost]]) -> list[str]:
             columns["memory"].append(costs[name].memory)
             columns["beyond"].append(seconds - costs[IMPORTS].seconds)
             columns["floor"].append(seconds / costs[FLOOR].seconds)
+            columns["training"].append(costs[COLD].seconds / seconds)
             if TUTORIAL in costs:
                 columns["tutorial"].append(costs[TUTORIAL].seconds / seconds)
+        used = name in (PREDICT, EVALUATE)
         job = name in (TUTORIAL, COLD, WARM, FLOOR)
-        cells = [f"{n}", "predict, one image" if name == PREDICT else name]
+        cells = [f"{n}", name]
         cells += [cell(columns["time"], ".1f")]
         cells += [cell(columns["rate"], ".1f") if name != IMPORTS else ""]
         cells += [cell(columns["memory"], ".0f")]
         cells += [cell(columns["beyond"], ".1f") if name not in (BARE, IMPORTS) else ""]
-        cells += [cell(columns["floor"], ".2f") if job else ""]
+        cells += [cell(columns["floor"], ".2f") if job or used else ""]
         cells += [cell(columns["tutorial"], ".1f") if job and columns["tutorial"] else ""]
+        cells += [cell(columns["training"], ".2f") if used else ""]
         lines.append(f"| {' | '.join(cells)} |")
     return lines
 
@@ -150,10 +162,11 @@ def rows(n: int, rounds: list[dict[str, Cost]]) -> list[str]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     add = parser.add_argument
-    add(
-        "-d", "--dataset", type=Path, default=ROOT / "dataset", help="class folders with JPEG files"
-    )
-    add("--sizes", nargs="+", type=int, default=[50, 500, 5000], help="numbers of images")
+    folders = "folders of class folders with JPEG files"
+    add("-d", "--dataset", type=Path, nargs="+", default=[ROOT / "dataset"], help=folders)
+    add("--sizes", nargs="+", type=int, default=[50, 500, 1000, 5000], help="numbers of images")
+    used = "sizes at which all images are also predicted and evaluated"
+    add("--use", nargs="*", type=int, default=[1000], help=used)
     add("--tutorial", nargs="*", type=int, default=[50], help="sizes for the tutorial's recipe")
     add("--rounds", type=int, default=3, help="number of measurements of everything")
     add("--bare", type=int, help=argparse.SUPPRESS)
@@ -161,18 +174,21 @@ def main() -> None:
     if args.bare:
         bare(args.bare)
         return
-    print(f"{platform.processor() or platform.machine()}, {os.cpu_count()} cores\n")
-    print(
-        "| images | what | time, s | images/s | peak memory, MB | s beyond the imports "
-        "| over the floor | tutorial's time over it |"
-    )
-    print("| --- | --- | --- | --- | --- | --- | --- | --- |", flush=True)
-    for n in args.sizes:
-        with tempfile.TemporaryDirectory(prefix="speed-") as name:
-            work = Path(name)
-            folder = make_folder(args.dataset, n, work / "images")
-            rounds = [one_round(n, folder, work, n in args.tutorial) for _ in range(args.rounds)]
-            print("\n".join(rows(n, rounds)), flush=True)
+    print(f"{platform.processor() or platform.machine()}, {os.cpu_count()} cores")
+    for dataset in args.dataset:
+        print(f"\n{dataset.name}:\n")
+        print(
+            "| images | what | time, s | images/s | peak memory, MB | s beyond the imports "
+            "| over the floor | tutorial's time over it | cold training's time over it |"
+        )
+        print("| --- | --- | --- | --- | --- | --- | --- | --- | --- |", flush=True)
+        for n in args.sizes:
+            with tempfile.TemporaryDirectory(prefix="speed-") as name:
+                work = Path(name)
+                folder = make_folder(dataset, n, work / "images")
+                tutorial, use = n in args.tutorial, n in args.use
+                rounds = [one_round(n, folder, work, tutorial, use) for _ in range(args.rounds)]
+                print("\n".join(rows(n, rounds)), flush=True)
 
 
 if __name__ == "__main__":

@@ -19,7 +19,7 @@ from covidxray.evaluation.splits import holdout
 from covidxray.model.features import draw_angles, extract
 from covidxray.model.heads import fit_heads
 from covidxray.model.labelled_features import LabelledFeatures
-from covidxray.model.lungs import load_segmenter
+from covidxray.model.lungs import build_region_model, load_segmenter
 from covidxray.model.recipes import RECIPES, HeadOptions
 from covidxray.model.vgg16 import build_backbone, resolve_precision
 from covidxray.model.weights import load_weights
@@ -55,7 +55,9 @@ def main() -> None:
     recipe = RECIPES["tutorial"]
     backbone = build_backbone(load_weights(), recipe, resolve_precision("auto"))
     angles = draw_angles(len(paths), max(VIEWS), 15, view_rng)
-    features = extract(backbone, recipe, load_segmenter(), paths, angles)
+    features = extract(
+        lambda: build_region_model(backbone, recipe, load_segmenter()), paths, angles
+    )
     whole = features.regions["whole"].reshape(1 + max(VIEWS), len(paths), -1).swapaxes(0, 1)
     groups, _ = merge_groups_with_copies(groups, features.hashes)
     draws = []

@@ -106,8 +106,10 @@ def class_folder(text: str) -> tuple[str, Path]:
 
 
 def add_engine_options(parser: argparse.ArgumentParser) -> None:
-    """Add options of `engines.open_engine` and the cache; `cache` is None with --no-cache."""
+    """Add how and where VGG16 runs, and the cache; `cache` is None with --no-cache."""
     add, folder = parser.add_argument, cache_folder() / "features"
+    formats = "number format of VGG16; auto: bfloat16 where the CPU computes with it, or float32"
+    add("--precision", default="auto", choices=("auto", "float32", "bfloat16"), help=formats)
     cache = "folder that keeps features (at most 2 GB) for later runs; not used with --engine ray"
     add("--cache", default=folder, type=Path, metavar="DIR", help=cache)
     off = "switch for computing all features anew and keeping none"
@@ -130,7 +132,7 @@ def add_decision_options(parser: argparse.ArgumentParser) -> None:
 
 
 def add_evidence_options(parser: argparse.ArgumentParser) -> None:
-    """Add what the questions behind a good score need."""
+    """Add what the questions behind a good score need, and folders for pictures."""
     agree = "properties in which two images must agree to be compared in the stratified AUC"
     properties = ("site", "view", "device")
     parser.add_argument(
@@ -138,6 +140,8 @@ def add_evidence_options(parser: argparse.ArgumentParser) -> None:
     )
     folder = "folder for pictures of the transplant test, originals and transplants side by side"
     parser.add_argument("--transplant-pictures", type=output_folder, metavar="DIR", help=folder)
+    plots = "folder for forest plot, ROC, regions, calibration and confusion matrix (PNG and SVG)"
+    parser.add_argument("--plots", type=output_folder, metavar="DIR", help=plots)
 
 
 def add_reference_options(parser: argparse.ArgumentParser) -> None:

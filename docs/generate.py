@@ -19,7 +19,8 @@ os.environ["COVIDXRAY_CACHE"] = "the user's cache folder"  # otherwise a path of
 from covidxray.options import external, training  # noqa: E402
 
 SCRIPTS = (
-    *("build_covid_dataset", "sample_kaggle_dataset", "train_covid19", "audit_dataset"),
+    *("build_covid_dataset", "sample_kaggle_dataset", "build_external_dataset"),
+    *("train_covid19", "audit_dataset"),
     *("evaluate_covid19", "predict_covid19", "make_demo_dataset"),
 )
 PACKAGES = ("api", "report", "pipeline", "cluster", "audit", "model", "evaluation", "data", "demo")

@@ -104,7 +104,18 @@ def trained(script, tmp_path_factory):
     """A model file trained on 6 + 6 drawings, and their folder; its other outputs lie beside it."""
     folder = tmp_path_factory.mktemp("trained")
     assert script("make_demo_dataset.py", "-s", 6, "-o", folder / "drawings").returncode == 0
-    quick = ("--folds", 2, "--repeats", 1, "--precision", "float32", "--report", "report.html")
+    quick = (
+        "--folds",
+        2,
+        "--repeats",
+        1,
+        "--precision",
+        "float32",
+        "--report",
+        "report.html",
+        "--plots",
+        "plots",
+    )
     done = script("train_covid19.py", "-d", "drawings", *quick, cwd=folder)
     assert done.returncode == 0, done.stderr
     (folder / "output.txt").write_text(done.stdout)

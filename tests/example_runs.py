@@ -78,6 +78,7 @@ CONFIG = TrainConfig(
     stratify=("site", "view"),
     transplant=1,
     transplant_pictures=None,
+    plots=None,
     fit_all=False,
     precision="auto",
     cache=None,

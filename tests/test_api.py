@@ -29,12 +29,12 @@ def result(trained):
 
 @pytest.fixture(scope="module")
 def evaluation(trained):
-    return covidxray.evaluate(trained[0], trained[1], transplant=0)
+    return covidxray.evaluate(trained[0], trained[1], transplant=0, precision="float32")
 
 
 @pytest.fixture(scope="module")
 def predictor(trained):
-    return covidxray.load_predictor(trained[0])
+    return covidxray.load_predictor(trained[0], precision="float32")
 
 
 @pytest.fixture(scope="module")
@@ -91,7 +91,7 @@ def test_a_training_shows_its_scores_as_a_table_and_as_a_described_figure(result
     assert head == ["measure", "value (95 % interval)"]
     assert scores["cross-validated"] == result.run.cross_validation.scores.auc.short
     assert {"untouched", "reference's lungs, own chest"} < scores.keys()
-    (alt,) = page.described("AUC, with 95 % intervals. cross-validated")
+    (alt,) = page.described("AUC, with 95 % intervals. Model: cross-validated")
     assert all(f"{name}: {score}" in alt for name, score in rows)
     assert str(result.data) in page.text
     assert covidxray.DISCLAIMER in page.text and covidxray.DRAWINGS in page.text
@@ -122,8 +122,9 @@ def test_images_that_are_left_out_are_named(trained, images, tmp_path, caplog):
 def test_an_evaluation_is_that_of_the_script_in_numbers_text_and_files(
     evaluation, trained, script, tmp_path
 ):
-    options = ("--json", "e.json", "--report", "e.html", "--transplant", 0)
-    done = script("evaluate_covid19.py", "-m", trained[0], "-d", trained[1], *options, cwd=tmp_path)
+    inputs = ("-m", trained[0], "-d", trained[1], "--transplant", 0, "--precision", "float32")
+    outputs = ("--json", "e.json", "--report", "e.html")
+    done = script("evaluate_covid19.py", *inputs, *outputs, cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     page = evaluation.save(tmp_path / "ours")
     assert page.read_text() == (tmp_path / "e.html").read_text()
@@ -157,8 +158,8 @@ def test_names_are_shown_as_text(trained, tmp_path, predictor, images):
 def test_paths_bytes_and_arrays_are_predicted_as_the_script_predicts_files(
     predictor, images, trained, script, tmp_path
 ):
-    files = ("-m", trained[0], *images, "--json", tmp_path / "table.json")
-    assert script("predict_covid19.py", *files).returncode == 0
+    options = ("--json", tmp_path / "table.json", "--precision", "float32")
+    assert script("predict_covid19.py", "-m", trained[0], *images, *options).returncode == 0
     table = json.loads((tmp_path / "table.json").read_text())
     colour = [cv2.imread(str(path), cv2.IMREAD_COLOR_RGB) for path in images]
     grey = [array[..., 0] for array in colour]

@@ -14,7 +14,7 @@ from test_features_version import random_weights
 from covidxray.files import sha256_of
 from covidxray.model import features
 from covidxray.model.cache import Cache
-from covidxray.model.lungs import load_segmenter
+from covidxray.model.lungs import build_region_model, load_segmenter
 from covidxray.model.predictor import Predictor
 from covidxray.model.recipes import RECIPES
 from covidxray.model.vgg16 import build_backbone
@@ -160,7 +160,12 @@ def job(weights, tmp_path, picture, monkeypatch):
         entries = features.CachedFeatures(cache, [sha256_of(path) for path in chosen], depends)
         angles = features.draw_angles(len(chosen), augmentations, 15, np.random.default_rng(3))
         network = backbone, RECIPE, segmenter
-        found = features.extract(*network, chosen, angles, entries if cached else None)
+        found = features.extract(
+            lambda: build_region_model(*network),
+            chosen,
+            angles,
+            entries if cached else None,
+        )
         return found, (done["decoded"], done["computed"])
 
     return run

@@ -36,7 +36,7 @@ def evaluate(script, trained):
     """A function that scores the model on a folder; it runs beside the model, to print no path."""
 
     def run(*arguments):
-        inputs = ("-m", "covid19.keras", "-d")
+        inputs = ("-m", "covid19.keras", "--precision", "float32", "-d")
         return script("evaluate_covid19.py", *inputs, *arguments, cwd=trained[0].parent)
 
     return run

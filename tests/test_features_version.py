@@ -19,9 +19,9 @@ import numpy as np
 import pytest
 
 from covidxray.model.arrays import Weights
-from covidxray.model.features import FEATURES_VERSION, build_region_model, compute_features
-from covidxray.model.lungs import REGIONS, Segmenter
-from covidxray.model.recipes import RECIPES
+from covidxray.model.features import FEATURES_VERSION, compute_features
+from covidxray.model.lungs import Segmenter, build_region_model
+from covidxray.model.recipes import RECIPES, REGIONS
 from covidxray.model.vgg16 import build_backbone
 
 STORED = Path(__file__).with_name("features_versions.json")

@@ -14,8 +14,8 @@ from covidxray.data.lung_masks import CENTRAL_SIDE, enlarge, heat_in_centre
 from covidxray.model import gradcam
 from covidxray.model.heads import Heads
 from covidxray.model.model_file import build_model
-from covidxray.model.recipes import RECIPES
-from covidxray.model.vgg16 import FEATURES, LAST, build_backbone
+from covidxray.model.recipes import FEATURES, RECIPES
+from covidxray.model.vgg16 import LAST, build_backbone
 from covidxray.model.weights import load_weights
 
 

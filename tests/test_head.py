@@ -26,10 +26,10 @@ from covidxray.model.heads import (
     fit_with_history,
 )
 from covidxray.model.labelled_features import LabelledFeatures
-from covidxray.model.lungs import load_segmenter
+from covidxray.model.lungs import build_region_model, load_segmenter
 from covidxray.model.model_file import build_model
-from covidxray.model.recipes import RECIPES, Recipe
-from covidxray.model.vgg16 import FEATURES, build_backbone, resolve_precision
+from covidxray.model.recipes import FEATURES, RECIPES, Recipe
+from covidxray.model.vgg16 import build_backbone, resolve_precision
 from covidxray.model.weights import load_weights
 from covidxray.options.training import make_parser
 from covidxray.pipeline.runs import TrainConfig
@@ -349,7 +349,9 @@ def features_of(weights, recipe, precision, images, augmentations=1):
     """The backbone of a recipe, and the features of the whole picture (N, 1 + A, 512)."""
     backbone = build_backbone(weights, RECIPES[recipe], precision)
     angles = draw_angles(len(images), augmentations, 15, np.random.default_rng(5))
-    features = extract(backbone, RECIPES[recipe], load_segmenter(), images, angles)
+    features = extract(
+        lambda: build_region_model(backbone, RECIPES[recipe], load_segmenter()), images, angles
+    )
     variants = features.regions["whole"].reshape(1 + augmentations, len(images), -1)
     return backbone, variants.swapaxes(0, 1)
 
@@ -387,7 +389,11 @@ def test_the_rows_after_the_first_are_of_the_rotated_image_and_the_lungs_of_the_
     paths = [image, image, tmp_path / "first.png", tmp_path / "second.png"]
     for path, angle in zip(paths[2:], angles[1], strict=True):
         save_png(path, rotate(read_image(image), angle))
-    found = extract(build_backbone(weights, recipe), recipe, load_segmenter(), paths, angles)
+    found = extract(
+        lambda: build_region_model(build_backbone(weights, recipe), recipe, load_segmenter()),
+        paths,
+        angles,
+    )
     close = {"rtol": 1e-3, "atol": 1e-3}
     for rows in found.regions.values():
         features = rows.reshape(3, 4, FEATURES).swapaxes(0, 1)

@@ -174,7 +174,7 @@ def one_of_each_format(tmp_path):
     [
         ("audit_dataset.py",),
         pytest.param(
-            ("train_covid19.py", "--folds", 2, "--repeats", 1, "--no-cache", "--transplant", 0),
+            ("train_covid19.py", "--folds", 2, "--repeats", 1, "--no-cache"),
             marks=pytest.mark.slow,
         ),
     ],

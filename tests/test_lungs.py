@@ -11,6 +11,7 @@ from covidxray.data.lung_masks import dice, enlarge, is_pair_of_lungs
 from covidxray.demo.phantom import draw_phantom
 from covidxray.model import lungs
 from covidxray.model.features import extract
+from covidxray.model.lungs import build_region_model
 from covidxray.model.recipes import RECIPES
 from covidxray.model.vgg16 import build_backbone
 from covidxray.model.weights import load_weights
@@ -74,7 +75,9 @@ def test_the_features_of_a_region_are_means_over_its_cells(weights, recipe):
     paths = list_images(ROOT / "dataset" / "covid")[:3]
     made = RECIPES[recipe]
     backbone, segmenter = build_backbone(weights, made), lungs.load_segmenter()
-    found = extract(backbone, made, segmenter, paths, np.zeros((len(paths), 0)))
+    found = extract(
+        lambda: build_region_model(backbone, made, segmenter), paths, np.zeros((len(paths), 0))
+    )
     pixels = np.stack([read_image(path) for path in paths]).astype(np.float32)
     maps = keras.Model(backbone.input, backbone.get_layer("maps").output).predict(pixels, verbose=0)
     cells = 28 // maps.shape[1]
@@ -96,7 +99,11 @@ def test_where_no_lung_is_found_the_lungs_are_the_whole_picture(weights):
         segmenter.mean, segmenter.scale, segmenter.kernels, (*others, last - np.float32(1e6))
     )
     paths = list_images(ROOT / "dataset" / "covid")[:2]
-    found = extract(build_backbone(weights, made), made, blind, paths, np.zeros((len(paths), 0)))
+    found = extract(
+        lambda: build_region_model(build_backbone(weights, made), made, blind),
+        paths,
+        np.zeros((len(paths), 0)),
+    )
     assert (found.lungs < 0).all()
     np.testing.assert_allclose(found.regions["lungs"], found.regions["whole"], rtol=1e-3)
     np.testing.assert_allclose(found.regions["outside"], found.regions["whole"], rtol=1e-3)

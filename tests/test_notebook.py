@@ -69,6 +69,7 @@ def test_every_script_runs_in_a_cell(tmp_path):
         "evaluate_covid19.py -m covid19.keras -d set --transplant 0",
         "predict_covid19.py -m covid19.keras set/covid",
         "build_covid_dataset.py --help",
+        "build_external_dataset.py --help",
         "sample_kaggle_dataset.py --help",
     )
     assert {run.split()[0] for run in runs} == {path.name for path in ROOT.glob("*.py")}

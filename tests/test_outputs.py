@@ -22,6 +22,7 @@ FOLDERS = {
         ["--covid", "clone", "--output", "made"],
         ["--output", "--controls"],
     ),
+    "build_external_dataset.py": (["--source", "covidgr", "--input", "data"], ["--output"]),
     "predict_covid19.py": (["--model", "none", "data"], ["--explain"]),
 }
 SUFFIX = {"--plot": ".png", "--model": ".keras"}
@@ -103,7 +104,7 @@ def test_a_folder_that_cannot_be_made_is_said_first(script, place, name, option,
 @pytest.mark.parametrize(("name", "option"), options(FOLDERS)[:-1])
 def test_a_link_is_not_filled_and_stays(script, place, name, option):
     (place / "link").symlink_to("nowhere")
-    if name == "make_demo_dataset.py":
+    if name in ("make_demo_dataset.py", "build_external_dataset.py"):
         assert "link" in refused(script, place, name, FOLDERS[name][0], option, "link")
     else:
         assert "not a plain folder" in refused(

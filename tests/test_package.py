@@ -9,6 +9,8 @@ import zipfile
 import pytest
 from conftest import ROOT
 
+from covidxray.data.source import known_sources
+
 
 @pytest.mark.long
 def test_an_installed_wheel_trains_on_the_demo_set_and_writes_a_report(tmp_path):
@@ -23,6 +25,7 @@ def test_an_installed_wheel_trains_on_the_demo_set_and_writes_a_report(tmp_path)
     members = zipfile.ZipFile(wheel).namelist()
     assert {"covidxray/model/lungs.npz", "covidxray/report/report.html.j2"} <= set(members)
     assert "covidxray/model/pip_shim/setuptools/build_meta.py" in members
+    assert {f"covidxray/data/sources/{name}.toml" for name in known_sources()} <= set(members)
     install = [*pip, "install", "-q", "--no-deps", "--no-index", "--target", tmp_path / "site"]
     subprocess.run([*install, wheel], check=True)
 

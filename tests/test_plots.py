@@ -149,7 +149,8 @@ def test_a_name_stands_in_a_drawing_as_it_is_whatever_is_in_it(tmp_path, name):
     with matplotlib.rc_context(texts):
         plots.plot_history(HISTORY, name, "a note", tmp_path / "plot.svg")
         picture = plots.draw_roc([plots.NamedScores(name, np.arange(4) < 2, np.linspace(1, 0, 4))])
-    for svg in ((tmp_path / "plot.svg").read_text(encoding="utf-8"), picture.svg.decode()):
+        roc = picture.svg.decode()
+    for svg in ((tmp_path / "plot.svg").read_text(encoding="utf-8"), roc):
         shown = "".join(ElementTree.fromstring(svg).itertext())
         assert name in shown
     assert f"{name}: area 1.00" in picture.alt

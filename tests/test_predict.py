@@ -64,7 +64,9 @@ def mixed(trained, script, tmp_path_factory):
     Image.fromarray(np.full((64, 64), 128, np.uint8)).save(root / "in/blank.png")
     Image.fromarray(colours[..., 0]).resize((512, 512)).save(root / "in/noise.png")
     outputs = ("--csv", "table.csv", "--json", "table.json", "--explain", "heat/maps")
-    done = script("predict_covid19.py", "-m", model, "in", *outputs, cwd=root)
+    done = script(
+        "predict_covid19.py", "-m", model, "in", "--precision=float32", *outputs, cwd=root
+    )
     return done, json.loads((root / "table.json").read_text()), root
 
 

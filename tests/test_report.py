@@ -31,7 +31,7 @@ from covidxray.report.html import (
     count_exclusions,
     render,
     training_content,
-    write_report,
+    write_page,
 )
 from covidxray.report.plots import NamedScores
 from covidxray.report.sentences import BASELINES, audit_verdict
@@ -105,6 +105,27 @@ def test_the_main_numbers_compare_the_model_with_the_best_shortcut(content, page
     assert content.verdict.startswith(audit_verdict(content.audit))
 
 
+def test_the_first_figure_has_every_auc_that_explains_the_score(run, content, page):
+    rows = [[cell.strip() for cell in row] for row in page.table("AUC of covid against")[1:]]
+    found = run.transplants.regions["lungs"]
+    assert rows == [
+        ["Model"],
+        ["cross-validated", run.cross_validation.scores.auc.short],
+        ["within strata of site and view", run.strata.areas["lungs"].short],
+        ["Regions"],
+        ["whole picture", run.regions.whole.short],
+        ["lungs alone", run.regions.lungs.short],
+        ["all but the lungs", run.regions.outside.short],
+        ["Exchanged lungs"],
+        *([name, estimate.short] for name, estimate in found.by_name.items()),
+        ["Baselines"],
+        ["best shortcut, frame", run.audit.best.auc.short],
+    ]
+    apart = dataclasses.replace(run, strata=dataclasses.replace(run.strata, areas={}))
+    page = Page(render(training_content(apart, METADATA, NO_CASES)))
+    assert page.table("AUC of covid against")[3][1].strip() == "not defined"
+
+
 def test_it_says_what_it_is_not_and_that_drawings_say_nothing(content, page):
     assert "this is not a medical device. It must never be used on patients" in page.text
     assert "These images are drawings: the numbers say nothing about COVID-19." in page.text
@@ -124,7 +145,7 @@ def test_a_section_without_data_is_left_out(content, text):
 
 def test_every_picture_is_inside_and_says_what_it_shows_with_numbers(content, page):
     pictures = page.all("img")
-    assert len(pictures) == 2 + 5 + 2 * len(content.gallery.cases)
+    assert len(pictures) == 1 + 5 + 2 * len(content.gallery.cases)
     for picture in pictures:
         assert picture["src"].startswith("data:image/")
         assert re.search(r"\d|no heat at all|three times", picture["alt"])
@@ -139,7 +160,7 @@ def test_headings_are_in_order_and_tables_have_heads(page):
     levels = [int(tag[1]) for tag, _ in page.elements if re.fullmatch(r"h\d", tag)]
     assert levels == [1, *[2] * len(SECTIONS)]
     assert len(page.all("caption")) == len(page.all("table"))
-    assert all(cell["scope"] in ("row", "col") for cell in page.all("th"))
+    assert all(cell["scope"] in ("row", "col", "rowgroup") for cell in page.all("th"))
     assert len(page.all("figcaption")) == len(page.all("figure"))
 
 
@@ -164,7 +185,7 @@ def test_whatever_files_and_tables_say_stays_text(content, page):
     assert {(tag, name) for tag, attributes in page.elements for name in attributes} <= known
     assert {tag for tag, _ in page.elements} <= {tag for tag, _ in plain.elements}
     assert page.text.count(EVIL) > 20
-    for picture in (page.all("img")[4], page.all("img")[6]):  # ROC and calibration
+    for picture in (page.all("img")[3], page.all("img")[5]):  # ROC and calibration
         assert EVIL in picture["alt"]
         ElementTree.fromstring(base64.b64decode(picture["src"].split(",")[1]))
 
@@ -172,7 +193,7 @@ def test_whatever_files_and_tables_say_stays_text(content, page):
 def test_a_file_name_that_is_not_valid_text_is_shown_with_question_marks(external, tmp_path):
     content = report_content(external)
     case = dataclasses.replace(content.gallery.cases[0], name="covid/\udcff.jpg")
-    write_report(tmp_path / "r.html", with_cases(content, case))
+    write_page(tmp_path / "r.html", render(with_cases(content, case)))
     assert "covid/?.jpg" in (tmp_path / "r.html").read_text(encoding="utf-8")
     assert [path.name for path in tmp_path.iterdir()] == ["r.html"]
 
@@ -242,12 +263,19 @@ addEventListener("load", () => {{
 
 
 @pytest.fixture
-def witness(tmp_path):
-    """A function from a page to what Chromium saw at two widths, and what it complained of."""
+def chromium(tmp_path):
+    """The beginning of a command line that starts Chromium without a window."""
     names = ("chromium", "chromium-browser", "google-chrome", "chrome")
     browser = next(filter(None, map(shutil.which, names)), None)
     if browser is None:
         pytest.skip("no Chromium on this machine")
+    profile = f"--user-data-dir={tmp_path / 'profile'}"
+    return [browser, "--headless", "--no-sandbox", "--disable-gpu", profile]
+
+
+@pytest.fixture
+def witness(chromium, tmp_path):
+    """A function from a page to what Chromium saw at two widths, and what it complained of."""
 
     def look(page):
         frames = [
@@ -255,11 +283,8 @@ def witness(tmp_path):
             for width in (360, 1200)
         ]
         (tmp_path / "witness.html").write_text(WITNESS.format(frames="".join(frames)), "utf-8")
-        command = [
-            *(browser, "--headless", "--no-sandbox", "--disable-gpu", "--dump-dom"),
-            *("--enable-logging=stderr", "--host-resolver-rules=MAP * ~NOTFOUND"),
-            *(f"--user-data-dir={tmp_path / 'profile'}", (tmp_path / "witness.html").as_uri()),
-        ]
+        options = ("--dump-dom", "--enable-logging=stderr", "--host-resolver-rules=MAP * ~NOTFOUND")
+        command = [*chromium, *options, (tmp_path / "witness.html").as_uri()]
         done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=True)
         complaints = [line for line in done.stderr.splitlines() if "CONSOLE" in line]
         return json.loads(html.unescape(done.stdout.split("SEEN")[1])), complaints
@@ -272,8 +297,25 @@ def test_a_browser_shows_all_of_it_at_a_phones_width_and_asks_for_nothing(witnes
     assert complaints == []
     assert [frame["width"] for frame in seen] == [360, 1200]
     for frame in seen:
-        assert frame["pictures"] == 2 + 5 + 2 * len(content.gallery.cases)
+        assert frame["pictures"] == 1 + 5 + 2 * len(content.gallery.cases)
         assert (frame["blank"], frame["requests"], frame["wide"]) == (0, [], False)
+
+
+@pytest.mark.skipif(shutil.which("pdftotext") is None, reason="no pdftotext on this machine")
+def test_no_printed_page_ends_with_a_heading_or_within_a_small_table(chromium, text, tmp_path):
+    (tmp_path / "r.html").write_text(text, "utf-8")
+    pdf = tmp_path / "r.pdf"
+    printed = [*chromium, f"--print-to-pdf={pdf}", "--no-pdf-header-footer"]
+    subprocess.run([*printed, (tmp_path / "r.html").as_uri()], check=True, capture_output=True)
+    read = ["pdftotext", "-layout", pdf, "-"]
+    pages = subprocess.run(read, check=True, capture_output=True, text=True).stdout.split("\f")[:-1]
+    assert len(pages) > 4
+    captions = re.findall("<caption>(.*?)</caption>", text)
+    for page in pages:
+        last = page.strip().splitlines()[-1].strip()
+        assert last not in SECTIONS and last not in captions
+    for first, end in (("Measured", "best shortcut, frame"), ("Measure ", "Best shortcut, frame")):
+        assert any(first in page and end in page for page in pages)
 
 
 def test_the_witness_sees_what_must_not_be(witness, text):
@@ -421,7 +463,7 @@ def test_the_baselines_and_the_regions_stand_with_their_own_numbers(content, pag
 
 
 def test_the_curves_stand_in_the_order_of_their_captions(content, page):
-    curves = [image["alt"] for image in page.all("img")[2:7]]
+    curves = [image["alt"] for image in page.all("img")[1:6]]
     starts = ("Loss over", "Accuracy over", "ROC curves.", "ROC curves.", "Calibration, mean")
     assert all(alt.startswith(start) for alt, start in zip(curves, starts, strict=True))
     assert list(areas(curves[2])) == [one.name for one in content.scored]
@@ -469,7 +511,7 @@ def test_a_training_report_has_the_scores_of_both_internal_evaluations(run, cont
 
 def test_without_cross_validation_the_held_out_images_stand_alone(run, data, tmp_path):
     single = dataclasses.replace(run, cross_validation=None)
-    write_report(tmp_path / "r.html", training_content(single, METADATA, NO_CASES))
+    write_page(tmp_path / "r.html", render(training_content(single, METADATA, NO_CASES)))
     page = Page((tmp_path / "r.html").read_text(encoding="utf-8"))
     assert [row[0] for row in page.table("Positive class: covid.")[1:]] == [
         *("held-out accuracy", "held-out sensitivity", "held-out specificity"),
@@ -493,7 +535,7 @@ def test_a_score_without_an_image_of_its_class_is_not_a_main_number(external):
 
 
 def test_an_external_report_names_the_data_and_the_model(external, tmp_path):
-    write_report(tmp_path / "r.html", report_content(external))
+    write_page(tmp_path / "r.html", render(report_content(external)))
     page = Page((tmp_path / "r.html").read_text(encoding="utf-8"))
     assert "A saved model on drawings" in page.text
     assert ["recipe", "portable, pooled over the lungs alone"] in page.table("The model and its")

@@ -329,7 +329,7 @@ def evaluated(run, elsewhere, script):
     folder, found = run[3], []
     for seed in (7, 8):
         files = ("--json", f"e{seed}.json", "--report", f"e{seed}.html", "--cache", "kept")
-        inputs = ("-m", "covid19.keras", "-d", elsewhere, "--seed", seed)
+        inputs = ("-m", "covid19.keras", "--precision", "float32", "-d", elsewhere, "--seed", seed)
         done = script("evaluate_covid19.py", *inputs, *files, cwd=folder)
         assert done.returncode == 0, done.stderr
         page = Page((folder / f"e{seed}.html").read_text(encoding="utf-8"))
@@ -424,6 +424,7 @@ def test_a_table_of_predictions_gives_the_positive_class_and_the_call(run, predi
     done = script(
         *(
             "predict_covid19.py",
+            "--precision=float32",
             "-m",
             "covid19.keras",
             *chosen,

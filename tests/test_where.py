@@ -155,6 +155,7 @@ def audited(tmp_path_factory):
     """
     from covidxray.audit.audit import run_audit
     from covidxray.model.features import extract
+    from covidxray.model.lungs import build_region_model
     from covidxray.model.network import build_network
     from covidxray.model.weights import load_weights
     from covidxray.pipeline.cross_validation import run_cross_validation
@@ -171,7 +172,7 @@ def audited(tmp_path_factory):
         data = load_dataset(root, b"salt")
         unrotated = np.zeros((len(data), 0))
         parts = network.backbone, network.recipe, network.segmenter
-        features = extract(*parts, data.paths, unrotated)
+        features = extract(lambda: build_region_model(*parts), data.paths, unrotated)
         config, rng = replace(CONFIG, region="whole", folds=5, repeats=4), np.random.default_rng(0)
         found = run_cross_validation(config, data, features, rng)
         audit = run_audit(data, features.image_statistics, 0, np.random.default_rng(0))

@@ -1,14 +1,14 @@
 """How results show themselves in a notebook: pieces of HTML that hold their pictures."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from html import escape
 
 import numpy as np
 
 from covidxray import DISCLAIMER, DRAWINGS
-from covidxray.evaluation.intervals import Estimate
 from covidxray.report import plots
-from covidxray.report.plots import Picture
+from covidxray.report.evidence import Groups, short
+from covidxray.report.picture import Picture
 
 
 def table(rows: Iterable[tuple[str, ...]], header: tuple[str, ...]) -> str:
@@ -21,9 +21,9 @@ def table(rows: Iterable[tuple[str, ...]], header: tuple[str, ...]) -> str:
     return f"<table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>"
 
 
-def estimates(scores: Mapping[str, Estimate]) -> str:
+def estimates(groups: Groups) -> str:
     """A table of scores with their 95 % intervals."""
-    rows = ((name, estimate.short) for name, estimate in scores.items())
+    rows = ((name, short(one)) for scores in groups.values() for name, one in scores.items())
     return table(rows, ("measure", "value (95 % interval)"))
 
 

@@ -44,8 +44,8 @@ class EvaluationResult:
         told, drawn = "", list(comparison.draw_forests(self.runs).values())
         if len(self.runs) == 1:
             told = f"<p>{display.escape(external.describe_evidence(self.runs[0]))}</p>"
-            rows = external.evidence_rows_of(self.runs[0])
-            drawn = [draw_forest(rows)] if rows else drawn
+            groups = external.external_figures(self.runs[0]).evidence
+            drawn = [draw_forest(groups)] if groups else drawn
         header = ("data set", "positive + other images", "AUC", "false-positive rate")
         compared = display.table(comparison.rows_of(self.runs), header)
         synthetic = any(run.data.synthetic or run.metadata.synthetic for run in self.runs)

@@ -9,7 +9,7 @@ from covidxray.pipeline import saving
 from covidxray.pipeline.runs import TrainingRun
 from covidxray.pipeline.saving import PredictFiles
 from covidxray.pipeline.training import TrainingInputs
-from covidxray.report import evidence, html, plots, results, text
+from covidxray.report import evidence, figures, html, plots, results, text
 
 
 def output_folder(folder: Path | str) -> Path:
@@ -41,3 +41,4 @@ def save_training(run: TrainingRun, inputs: TrainingInputs, predict_files: Predi
                 content = html.training_content(run, metadata, gallery)
                 html.write_page(path, html.render(content))
         evidence.save_pictures(run.config.transplant_pictures, run.transplants)
+        figures.save_training_figures(run.config.plots, run)

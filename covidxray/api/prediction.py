@@ -110,6 +110,7 @@ def load_predictor(
     reference: Path | str | None = None,
     false_positives: float = 0.1,
     explain_class: str | None = None,
+    precision: str = "auto",
 ) -> LoadedPredictor:
     """Load a model that train_covid19.py wrote; the arguments are options of predict_covid19.py.
 
@@ -122,5 +123,6 @@ def load_predictor(
         reference=Path(reference) if reference else None,
         false_positives=false_positives,
         explain_class=explain_class,
+        precision=precision,
     )
     return LoadedPredictor(open_predictor(config))

@@ -11,7 +11,7 @@ from covidxray.files import check_outputs
 from covidxray.options import training as options
 from covidxray.pipeline.runs import TrainingRun
 from covidxray.pipeline.train_model import TrainedModel, train_model
-from covidxray.report import html, text
+from covidxray.report import figures, html, text
 from covidxray.report.evidence import draw_forest
 
 
@@ -58,14 +58,11 @@ class TrainingResult:
         return f"{self.data}\n{note}{text.format_training(self.run)}"
 
     def _repr_html_(self) -> str:
-        rows = html.training_evidence(self.run)
-        measure: tuple[str, float | None] = ("AUC", 0.5)
-        if not rows:  # without cross-validation
-            rows = html.defined_scores(self.run.holdout.scores, "held-out ")
-            measure = ("share of the images", None)
-        forest = draw_forest(rows, *measure)
-        told = display.escape(f"{self.data}. {text.training_sentence(self.run)}")
-        parts = f"<p>{told}</p>", display.picture(forest), display.estimates(rows)
+        found = figures.training_figures(self.run).evidence
+        holdout = {"": html.defined_scores(self.run.holdout.scores, "held-out ")}
+        forest = draw_forest(found) if found else draw_forest(holdout, "share of the images", None)
+        told = f"<p>{display.escape(f'{self.data}. {text.training_sentence(self.run)}')}</p>"
+        parts = told, display.picture(forest), display.estimates(found or holdout)
         return display.page(*parts, synthetic=self.data.synthetic)
 
 

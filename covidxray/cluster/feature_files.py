@@ -12,7 +12,8 @@ from covidxray.data.dataset import Dataset
 from covidxray.data.image_statistics import ImageStatistics
 from covidxray.errors import InputError
 from covidxray.files import atomic_write
-from covidxray.model.features import ImageFeatures, cache_key, depends_on
+from covidxray.model.feature_table import ImageFeatures
+from covidxray.model.features import cache_key, depends_on
 from covidxray.model.network import Network
 
 KEY = b"covidxray"  # in the metadata of every file: a hash of everything its features depend on

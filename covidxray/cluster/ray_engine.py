@@ -24,7 +24,7 @@ from covidxray.errors import InputError
 
 if TYPE_CHECKING:
     from covidxray.data.dataset import Dataset
-    from covidxray.model.features import Features
+    from covidxray.model.feature_table import Features
     from covidxray.model.network import Network
     from covidxray.model.prediction import Prediction
     from covidxray.model.predictor import Predictor
@@ -79,7 +79,7 @@ class RayEngine:
     ) -> "Features":
         """`features.extract`, but the folder of features takes the place of `cached`."""
         from covidxray.cluster.feature_files import FeatureFiles
-        from covidxray.model.features import Features, ImageFeatures
+        from covidxray.model.feature_table import Features, ImageFeatures
 
         files = FeatureFiles(self._folder, network, data, angles) if self._folder else None
         found: dict[int, ImageFeatures | InputError] = {**files.read()} if files else {}
@@ -92,7 +92,7 @@ class RayEngine:
             if files:
                 files.write({i: x for i, x in computed if isinstance(x, ImageFeatures)})
             found.update(computed)
-        return Features.of([found[i] for i in range(len(data))])
+        return Features.of(found.items(), data.paths)
 
     def predict_files(
         self,
@@ -145,7 +145,8 @@ def _prepare_inspection(salt: bytes) -> Work:
 
 
 def _prepare_extraction(*parts: Any) -> Work:
-    from covidxray.model.features import build_region_model, compute_features
+    from covidxray.model.features import compute_features
+    from covidxray.model.lungs import build_region_model
 
     model = build_region_model(*parts)
 

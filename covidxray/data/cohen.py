@@ -16,7 +16,6 @@ Some images have lung masks (`annotations/lungVAE-masks`; Selvan et al. 2020, ar
 which include lung that an opacity hides.
 """
 
-import csv
 import logging
 import os
 import re
@@ -24,12 +23,10 @@ import sys
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path, PurePosixPath
 
-import numpy as np
-
-from covidxray.data.class_folder import Selection
+from covidxray.data.choosing import DAMAGED, MISSING, REPEATED, ListedImage
 from covidxray.data.images import read_image
 from covidxray.data.manifest import ManifestRow
-from covidxray.data.tables import encoding_of, read_rows
+from covidxray.data.tables import read_table
 from covidxray.errors import InputError
 
 SOURCE = "cohen"
@@ -41,8 +38,7 @@ NO_FINDING = "No Finding"
 # Words of a `location` that names a hospital, and not a city or a country alone.
 HOSPITAL = re.compile(r"hospital|ospedale|clinic|klinik|medical|m.dico|universit", re.IGNORECASE)
 OUTSIDE = "outside the repository"
-UNUSABLE = ("missing", "repeated", "damaged", OUTSIDE)
-ANOTHER, NOT_DRAWN = "another image of the patient", "not drawn"
+UNUSABLE = (MISSING, REPEATED, DAMAGED, OUTSIDE)
 
 logger = logging.getLogger(__name__)
 
@@ -55,33 +51,23 @@ def read_metadata(path: Path) -> list[ManifestRow]:
     Raises:
         InputError: the file cannot be read, or lacks a column that is needed.
     """
-    try:
-        try:
-            return list(_parse_rows(path, encoding_of(path)))
-        except UnicodeDecodeError:
-            return list(_parse_rows(path, "latin-1"))
-    except OSError as error:
-        reason = f"cannot be read ({error.strerror})"
-        raise InputError(f"{path}: {reason}; give the clone of the repository") from error
-    except csv.Error as error:
-        raise InputError(f"{path}: is not a CSV table ({error}); download it again") from error
+    remedy = "give the clone of the repository"
+    return read_table(path, lambda table: list(_parse_rows(path, table)), remedy)
 
 
-def _parse_rows(path: Path, encoding: str) -> Iterator[ManifestRow]:
-    with path.open(newline="", encoding=encoding) as file:
-        table = read_rows(path, file)
-        header = [name.strip().lower() for name in next(table, ())]
-        missing = [name for name in REQUIRED if name not in header]
-        if {"filename", "finding"} <= set(missing):
-            raise InputError(f"{path}: is not the table of Cohen's repository; give metadata.csv")
-        if missing:
-            remedy = "use a later version of the repository"
-            raise InputError(f"{path}: has no {missing[0]} column; {remedy}")
-        for row in table:
-            cells = dict.fromkeys((*REQUIRED, *COMMON), "")
-            cells |= zip(header, map(sys.intern, map(str.strip, row)), strict=False)
-            if cells.get("modality", "").lower() != "ct":
-                yield _manifest_row(cells)
+def _parse_rows(path: Path, table: Iterator[list[str]]) -> Iterator[ManifestRow]:
+    header = [name.strip().lower() for name in next(table, ())]
+    missing = [name for name in REQUIRED if name not in header]
+    if {"filename", "finding"} <= set(missing):
+        raise InputError(f"{path}: is not the table of Cohen's repository; give metadata.csv")
+    if missing:
+        remedy = "use a later version of the repository"
+        raise InputError(f"{path}: has no {missing[0]} column; {remedy}")
+    for row in table:
+        cells = dict.fromkeys((*REQUIRED, *COMMON), "")
+        cells |= zip(header, map(sys.intern, map(str.strip, row)), strict=False)
+        if cells.get("modality", "").lower() != "ct":
+            yield _manifest_row(cells)
 
 
 def _manifest_row(cells: dict[str, str]) -> ManifestRow:
@@ -159,49 +145,15 @@ def _with_view(rows: Iterable[ManifestRow], views: Iterable[str]) -> Iterator[Ma
     return (row for row in rows if row.view.lower() in wanted)
 
 
-def choose(
-    root: Path, rows: Iterable[ManifestRow], one_per_patient: bool, limit: int | None, seed: int
-) -> Selection:
-    """Choose the images of a class folder, in the order of `rows`, which are selected rows.
-
-    If `one_per_patient`, only the first usable image of each patient is taken. `limit` images are
-    drawn from these at random with `seed`; all of them if it is None or more than there are. The
-    reason of an excluded image is one of `UNUSABLE`, `ANOTHER` or `NOT_DRAWN`, in this order.
-    """
-    candidates: list[tuple[ManifestRow, Path]] = []
-    excluded: dict[str, list[str]] = {reason: [] for reason in (*UNUSABLE, ANOTHER, NOT_DRAWN)}
-    names, patients = set(), set()
+def list_files(root: Path, rows: Iterable[ManifestRow]) -> Iterator[ListedImage]:
+    """Each row with the file of its image; `OUTSIDE` or `MISSING` where it cannot be used."""
     for row in rows:
-        name, patient = row.filename.lower(), row.patient_id or row.filename
         try:
             path = locate(root, row)
         except InputError:
-            excluded[OUTSIDE].append(row.filename)
-            continue
-        if name in names:
-            excluded["repeated"].append(row.filename)
-        elif not os.path.isfile(path):  # Path.is_file raises for a name that is too long
-            excluded["missing"].append(row.filename)
-        elif not _is_readable(path):
-            excluded["damaged"].append(row.filename)
-        elif one_per_patient and patient in patients:
-            excluded[ANOTHER].append(row.filename)
-        else:
-            candidates.append((row, path))
-            patients.add(patient)
-        names.add(name)
-    drawn = set(np.random.default_rng(seed).permutation(len(candidates))[:limit].tolist())
-    images = [image for i, image in enumerate(candidates) if i in drawn]
-    excluded[NOT_DRAWN] = [row.filename for i, (row, _) in enumerate(candidates) if i not in drawn]
-    return Selection(images, [(name, reason) for reason in excluded for name in excluded[reason]])
-
-
-def _is_readable(path: Path) -> bool:
-    try:
-        read_image(path)
-    except InputError:
-        return False
-    return True
+            yield row, OUTSIDE
+        else:  # Path.is_file raises for a name that is too long
+            yield row, path if os.path.isfile(path) else MISSING
 
 
 def find_masks(root: Path, filenames: Iterable[str]) -> dict[str, Path]:

@@ -1,13 +1,15 @@
 """Open tables as programs and spreadsheets write them, and read their rows."""
 
 import csv
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import TextIO
+from typing import TextIO, TypeVar
 
 from covidxray.errors import InputError
 
 SEPARATORS = ",;\t"  # of cells; spreadsheets of some countries write semicolons
+
+Parsed = TypeVar("Parsed")
 
 
 def encoding_of(path: Path) -> str:
@@ -28,7 +30,35 @@ def separator_of(path: Path, file: TextIO) -> str:
     if first.lstrip().startswith("<"):
         raise InputError(f"{path}: is a web page and not a table; download the file itself (Raw)")
     file.seek(0)
-    return max(SEPARATORS, key=first.count)
+    separator = max(SEPARATORS, key=first.count)
+    return separator if separator in first else " "  # as in the lists of COVIDx
+
+
+def read_table(path: Path, parse: Callable[[Iterator[list[str]]], Parsed], remedy: str) -> Parsed:
+    """What `parse` makes of the rows of a table, which is in UTF-16, UTF-8 or else Latin-1.
+
+    Args:
+        path: file of the table.
+        parse: function of the rows that are not empty, the header first (see `read_rows`).
+        remedy: what to do about a file that cannot be read.
+
+    Raises:
+        InputError: the table cannot be read, is damaged, or is no table.
+    """
+
+    def attempt(encoding: str) -> Parsed:
+        with path.open(newline="", encoding=encoding) as file:
+            return parse(read_rows(path, file))
+
+    try:
+        try:
+            return attempt(encoding_of(path))
+        except UnicodeDecodeError:
+            return attempt("latin-1")
+    except OSError as error:
+        raise InputError(f"{path}: cannot be read ({error.strerror}); {remedy}") from error
+    except csv.Error as error:
+        raise InputError(f"{path}: is not a CSV table ({error}); download it again") from error
 
 
 def read_rows(path: Path, file: TextIO) -> Iterator[list[str]]:

@@ -7,8 +7,8 @@ outside the lungs (`lungs.pool_regions`).
 import hashlib
 import json
 import logging
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -26,78 +26,17 @@ from covidxray.data.prefetch import attempt, ordered_map
 from covidxray.errors import InputError
 from covidxray.model.arrays import Weights
 from covidxray.model.cache import Cache
-from covidxray.model.labelled_features import LabelledFeatures
-from covidxray.model.lungs import GRID, REGIONS, Segmenter, find_lungs, pool_regions
+from covidxray.model.feature_table import Features, ImageFeatures
+from covidxray.model.lungs import Segmenter
 from covidxray.model.recipes import Recipe
-from covidxray.model.vgg16 import BATCH, FEATURES, forward
+from covidxray.model.vgg16 import BATCH, forward
 
 # Part of every cache key. Raise it whenever the code changes what is computed from an image:
 # decoding, statistics, network, pooling, heat maps. tests/test_features_version.py checks it.
 FEATURES_VERSION = 3
 LIBRARIES = ("keras", "numpy", "opencv-python", "pillow", "pydicom", "imagecodecs", "imagehash")
+KEPT = 200  # images: of a larger data set no pixels are kept (these take 30 MB)
 logger = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True)
-class ImageFeatures:
-    """Everything that is computed from one image with A augmentations."""
-
-    regions: np.ndarray  # float32 (3, 1 + A, 512), by `lungs.REGIONS`; of the unchanged image first
-    lungs: np.ndarray  # float32 (28, 28), logits of the lungs in the unchanged image
-    statistics: ImageStatistics  # of the unchanged image
-
-
-@dataclass(frozen=True)
-class Features:
-    """Everything that is computed from N images with A augmentations each.
-
-    `unread` are the errors of requested images that could not be read, by their index; these images
-    are not among the N.
-    """
-
-    regions: dict[str, np.ndarray]  # region -> float32 (M, 512), by `LabelledFeatures.values`
-    lungs: np.ndarray  # float32 (N, 28, 28), logits of the lungs in the unchanged image
-    image_statistics: list[ImageStatistics]  # of the unchanged image
-    unread: dict[int, InputError] = field(default_factory=dict)
-
-    def labelled(self, labels: np.ndarray) -> dict[str, LabelledFeatures]:
-        """Each region's features, with the labels (N,) int64 of the images."""
-        n = len(self.image_statistics)
-        image = np.arange(len(next(iter(self.regions.values())))) % n
-        return {name: LabelledFeatures(rows, image, labels) for name, rows in self.regions.items()}
-
-    def select(self, images: Sequence[int] | np.ndarray) -> "Features":
-        """The features of images by index, with those of their augmentations."""
-        n = len(self.image_statistics)
-
-        def rows(table: np.ndarray) -> np.ndarray:
-            return table.reshape(-1, n, FEATURES)[:, images].reshape(-1, FEATURES)
-
-        regions = {name: rows(table) for name, table in self.regions.items()}
-        statistics = [self.image_statistics[i] for i in images]
-        return Features(regions, self.lungs[images], statistics)
-
-    @property
-    def hashes(self) -> np.ndarray:
-        """Perceptual hashes, uint64 (N, 4)."""
-        return np.stack([statistics.hash for statistics in self.image_statistics])
-
-    @classmethod
-    def of(cls, found: Sequence[ImageFeatures | InputError]) -> "Features":
-        """Combine the features of single images, each with the same number of augmentations.
-
-        An error stands in place of an image that could not be read.
-        """
-        images = [image for image in found if isinstance(image, ImageFeatures)]
-        unread = {i: error for i, error in enumerate(found) if isinstance(error, InputError)}
-        variants = images[0].regions.shape[1] if images else 1
-        regions = np.empty((len(REGIONS), variants, len(images), FEATURES), np.float32)
-        lungs = np.empty((len(images), GRID, GRID), np.float32)
-        for i, image in enumerate(images):
-            regions[:, :, i], lungs[i] = image.regions, image.lungs
-        rows = regions.reshape(len(REGIONS), -1, FEATURES)
-        statistics = [image.statistics for image in images]
-        return cls(dict(zip(REGIONS, rows, strict=True)), lungs, statistics, unread)
 
 
 def cache_key(parts: dict[str, Any]) -> str:
@@ -168,9 +107,7 @@ def rotate(image: np.ndarray, degrees: float) -> np.ndarray:
 
 
 def extract(
-    backbone: keras.Model,
-    recipe: Recipe,
-    segmenter: Segmenter,
+    build: Callable[[], keras.Model],
     paths: Sequence[Path],
     angles: np.ndarray,
     cached: CachedFeatures | None = None,
@@ -178,32 +115,34 @@ def extract(
     """Features of N files, unchanged and rotated by `angles` (N, A) degrees (`draw_angles`).
 
     Args:
-        backbone: VGG16 of this recipe (`vgg16.build_backbone`).
-        recipe, segmenter: how and where its maps are pooled.
+        build: gives what `lungs.build_region_model` does; not called if all features are cached.
         cached: features that need not be computed again; the computed ones are added.
     """
-    found: dict[int, ImageFeatures | InputError] = {}
-    if cached:
-        stored = ((i, cached.get(i, angles[i])) for i in range(len(paths)))
-        found = {i: features for i, features in stored if features}
-    missing = [i for i in range(len(paths)) if i not in found]
+    return Features.of(_extract_each(build, paths, angles, cached), paths)
+
+
+def _extract_each(
+    build: Callable[[], keras.Model],
+    paths: Sequence[Path],
+    angles: np.ndarray,
+    cached: CachedFeatures | None,
+) -> Iterator[tuple[int, ImageFeatures | InputError]]:
+    """Index and features of each image: first of those in the cache, then of the others."""
+    missing = []
+    for i in range(len(paths)):
+        if cached and (stored := cached.get(i, angles[i])):
+            yield i, stored
+        else:
+            missing.append(i)
     if len(missing) < len(paths):
         logger.info("%d of %d images are in the cache", len(paths) - len(missing), len(paths))
-    if missing:
-        model = build_region_model(backbone, recipe, segmenter)
-        computed = compute_features(model, [paths[i] for i in missing], angles[missing])
-        for i, features in zip(missing, computed, strict=True):
-            found[i] = features
-            if cached and isinstance(features, ImageFeatures):
-                cached.put(i, angles[i], features)
-    return Features.of([found[i] for i in range(len(paths))])
-
-
-def build_region_model(backbone: keras.Model, recipe: Recipe, segmenter: Segmenter) -> keras.Model:
-    """Images (n, 224, 224, 3) -> features (n, 512) of each region, logits of lungs (n, 28, 28)."""
-    logits = find_lungs(backbone, segmenter)
-    regions = pool_regions(backbone, recipe, logits)
-    return keras.Model(backbone.input, [*regions.values(), logits])
+    if not missing:
+        return
+    computed = compute_features(build(), [paths[i] for i in missing], angles[missing])
+    for i, features in zip(missing, computed, strict=True):
+        if cached and isinstance(features, ImageFeatures):
+            cached.put(i, angles[i], features)
+        yield i, features
 
 
 @dataclass(frozen=True)
@@ -227,7 +166,7 @@ def compute_features(
     """Compute the features of N files, in order; an error stands in place of an unreadable file.
 
     Args:
-        model: from `build_region_model`.
+        model: from `lungs.build_region_model`.
         paths: N files, which may have been read already.
         angles: (N, A) rotations in degrees.
         quiet: show no progress bar.
@@ -241,4 +180,5 @@ def compute_features(
             yield image
         else:
             *regions, lungs = outputs
-            yield ImageFeatures(np.stack(regions), lungs[0], image.statistics)
+            pixels = image.pixels[0] if len(angles) <= KEPT else None
+            yield ImageFeatures(np.stack(regions), lungs[0], image.statistics, pixels)

@@ -40,6 +40,14 @@ class Heads(StandardisedLayers):
         kernels, biases = (tuple(w[some] for w in part) for part in (self.kernels, self.biases))
         return Heads(self.mean[some], self.scale[some], kernels, biases)
 
+    @classmethod
+    def concatenate(cls, parts: Sequence["Heads"]) -> "Heads":
+        """The heads of all parts, which have as many layers each, one after the other."""
+        mean, scale = (np.concatenate([getattr(p, n) for p in parts]) for n in ("mean", "scale"))
+        kernels = tuple(map(np.concatenate, zip(*(p.kernels for p in parts), strict=True)))
+        biases = tuple(map(np.concatenate, zip(*(p.biases for p in parts), strict=True)))
+        return cls(mean, scale, kernels, biases)
+
     def recalibrated(self, recalibration: Recalibration) -> "Heads":
         """These heads with a recalibration in the weights of the last layer."""
         slope, offsets = np.float32(recalibration.slope), recalibration.offsets.astype(np.float32)
@@ -170,6 +178,10 @@ def fit_regions(
 
     For a head, an image in another region is another image.
     """
+    if options.solved:
+        return Heads.concatenate(
+            [fit_heads(data, train, options, rng) for data in regions.values()]
+        )
     data = LabelledFeatures.concatenate(list(regions.values()))
     n = len(data.labels) // len(regions)
     shifted = [indices + k * n for k in range(len(regions)) for indices in train]

@@ -19,8 +19,8 @@ import numpy as np
 from keras import layers, ops
 
 from covidxray.model.arrays import StandardisedLayers, read_arrays
-from covidxray.model.recipes import Recipe
-from covidxray.model.vgg16 import LAST, MAPS, generalised_mean
+from covidxray.model.recipes import REGIONS, Recipe
+from covidxray.model.vgg16 import LAST, MAPS, generalised_mean, trace
 
 GRID = 28  # cells per side
 # Layers of VGG16 whose maps the segmenter reads, and how many pixels per side become one cell.
@@ -30,7 +30,6 @@ WIDTH = 32
 CONVOLUTIONS = ((WIDTH, 1, 1), (WIDTH, 5, 1), (WIDTH, 5, 2), (1, 5, 1))
 FILE = Path(__file__).with_name("lungs.npz")
 LOGITS = "lung_logits"
-REGIONS = ("whole", "lungs", "outside")
 # Added to the weight of every cell, so that a region without any cell becomes the whole picture.
 LEAST = 1e-12
 
@@ -137,3 +136,10 @@ def region_outputs(
     logits = find_lungs(backbone, segmenter)
     outputs = [*pool_regions(backbone, recipe, logits).values(), logits]
     return keras.Model(inputs, outputs, name="regions")(list(taps.values()))
+
+
+def build_region_model(backbone: keras.Model, recipe: Recipe, segmenter: Segmenter) -> keras.Model:
+    """Images (n, 224, 224, 3) -> features (n, 512) of each region, logits of lungs (n, 28, 28)."""
+    logits = find_lungs(backbone, segmenter)
+    regions = pool_regions(backbone, recipe, logits)
+    return trace(keras.Model(backbone.input, [*regions.values(), logits]))

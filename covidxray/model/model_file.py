@@ -20,9 +20,9 @@ from covidxray.data.duplicates import near_duplicates
 from covidxray.errors import InputError
 from covidxray.model.arrays import read_arrays
 from covidxray.model.heads import Heads
-from covidxray.model.lungs import REGIONS, Segmenter
+from covidxray.model.lungs import Segmenter
 from covidxray.model.outliers import OutlierDetector
-from covidxray.model.recipes import RECIPES
+from covidxray.model.recipes import RECIPES, REGIONS
 
 MEMBER = "covidxray.json"
 ARRAYS = "covidxray.npz"
@@ -40,7 +40,7 @@ class ModelMetadata:
     threshold: float | None  # None: an image is classified as the most probable class
     synthetic: bool  # whether the training images are drawings
     recipe: str  # a key of `vgg16.RECIPES`
-    region: str  # the region whose features the model uses (`lungs.REGIONS`)
+    region: str  # the region whose features the model uses (`recipes.REGIONS`)
     salt: str  # hexadecimal, of the digests in `patients`
     trained_on: list[str]  # SHA-256 digests of the training files
     hashes: list[str]  # their perceptual hashes, hexadecimal, which find scaled copies

@@ -20,18 +20,18 @@ from covidxray.model import acquisition
 from covidxray.model.cache import Cache
 from covidxray.model.features import cache_key, versions
 from covidxray.model.gradcam import coarse_heat, enlarge_heat
-from covidxray.model.lungs import REGIONS, region_outputs
+from covidxray.model.lungs import region_outputs
 from covidxray.model.model_file import load_model
 from covidxray.model.outliers import non_radiograph_warning
 from covidxray.model.prediction import Prediction
-from covidxray.model.recipes import RECIPES
-from covidxray.model.vgg16 import FEATURES, LAST, forward
+from covidxray.model.recipes import FEATURES, RECIPES, REGIONS
+from covidxray.model.vgg16 import LAST, at_precision, forward, trace
 
 WIDTHS = {acquisition.VIEW: FEATURES, "thumbnail": 64, "frame": 56, "histogram": 23}
 
 # What the network computes from one image, and the cache stores, as float32 arrays: `probabilities`
-# (C,), `regions` (3, 512), the features of each of `lungs.REGIONS`, `logits` (28, 28) of the lungs,
-# and `heat` (h, w) of the predicted class (`gradcam.coarse_heat`).
+# (C,), `regions` (3, 512), the features of `recipes.REGIONS`, `logits` (28, 28) of the lungs, and
+# `heat` (h, w) of the predicted class (`gradcam.coarse_heat`).
 NetworkOutputs = dict[str, np.ndarray]
 
 
@@ -52,6 +52,7 @@ class Predictor:
         cache: stores what the network computes from each file.
         threshold: takes the place of the model's own.
         explain: class whose heat maps are made; None for the predicted class of each image.
+        precision: "float32" or "bfloat16", of the convolutions.
 
     Raises:
         InputError: the file cannot be read as a model of this program, or has no class `explain`.
@@ -63,10 +64,16 @@ class Predictor:
         cache: Cache | None = None,
         threshold: float | None = None,
         explain: str | None = None,
+        precision: str = "float32",
     ):
         self.path = path
-        self.options: dict[str, Any] = {"threshold": None, "explain": explain}
-        self._network, self.metadata, auxiliary = load_model(path)
+        self.options: dict[str, Any] = {
+            "threshold": None,
+            "explain": explain,
+            "precision": precision,
+        }
+        network, self.metadata, auxiliary = load_model(path)
+        self._network = at_precision(network, precision)
         if explain is not None and explain not in self.metadata.classes:
             known = ", ".join(self.metadata.classes)
             raise InputError(f"--explain-class {explain}: is no class of the model; give {known}")
@@ -84,8 +91,10 @@ class Predictor:
             raise InputError(
                 f"{path}: its parts do not fit together; train the model again"
             ) from error
-        # Probabilities, features of each of `lungs.REGIONS`, logits of the lungs, the last maps.
-        self.network = keras.Model(self._network.input, [self._network.output, *regions, maps])
+        # Probabilities, features of each of `recipes.REGIONS`, logits of the lungs, the last maps.
+        self.network = trace(
+            keras.Model(self._network.input, [self._network.output, *regions, maps])
+        )
         self._cache = cache
         self._depends = {**versions(), "model": sha256_of(path)} if cache else {}
         if threshold is not None:

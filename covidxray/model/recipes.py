@@ -2,6 +2,9 @@
 
 from dataclasses import dataclass
 
+FEATURES = 512  # maps of the blocks that recipes use
+REGIONS = ("whole", "lungs", "outside")  # parts of the maps that are pooled; see `lungs`
+
 
 @dataclass(frozen=True)
 class HeadOptions:

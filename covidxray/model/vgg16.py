@@ -12,7 +12,6 @@ from covidxray.data.prefetch import batched, ordered_map
 from covidxray.model.arrays import Weights
 from covidxray.model.recipes import Recipe
 
-FEATURES = 512
 BATCH = 16  # images per forward pass; larger batches need more memory and are not faster
 LEAST_MEAN = 1e-20  # of a map's powers; its root differs from 0 by 2e-7
 Item = TypeVar("Item")
@@ -81,6 +80,22 @@ def build_backbone(weights: Weights, recipe: Recipe, precision: str = "float32")
     return model
 
 
+def at_precision(model: keras.Model, precision: str) -> keras.Model:
+    """A model whose convolutions compute in "float32", as it is saved, or in "bfloat16".
+
+    The weights stay float32, and so does everything behind the maps.
+    """
+    if precision == "float32":
+        return model
+    config = model.get_config()
+    for layer in config["layers"]:
+        if layer["class_name"] in ("Conv2D", "MaxPooling2D"):
+            layer["config"]["dtype"] = f"mixed_{precision}"
+    other = keras.Model.from_config(config)
+    other.set_weights(model.get_weights())
+    return other
+
+
 def generalised_mean(
     maps: keras.KerasTensor, power: int, weight: keras.KerasTensor | None = None
 ) -> keras.KerasTensor:
@@ -98,6 +113,20 @@ def generalised_mean(
         mean = ops.sum(x * weight, axis=(1, 2)) / ops.sum(weight, axis=(1, 2))
     # The root of 0 has no finite gradient, which whoever fine-tunes a saved model would meet.
     return ops.power(ops.maximum(mean, LEAST_MEAN), 1 / power) if power > 1 else mean
+
+
+def trace(model: keras.Model) -> keras.Model:
+    """Trace a model's predictions for batches of any size at once, where the backend traces.
+
+    Keras would trace the first batch, and again the first that has another size. Returns the model.
+    """
+    if keras.backend.backend() == "tensorflow":
+        import tensorflow as tf
+
+        model.make_predict_function()
+        batch = tf.TensorSpec((None, *model.input_shape[1:]), tf.float32)
+        model.predict_function.get_concrete_function([(batch,)])
+    return model
 
 
 def forward(

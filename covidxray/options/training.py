@@ -49,8 +49,6 @@ def make_parser(description: str | None) -> argparse.ArgumentParser:
     add("--units", type=number(int, 0), help=units)
     dropout = "dropout rate of the hidden units (default: the recipe's)"
     add("--dropout", type=number(float, 0, below=1), help=dropout)
-    formats = ("auto", "float32", "bfloat16")
-    add("--precision", default="auto", choices=formats, help="number format of VGG16 in training")
     fraction = number(float, 0, below=1, above=True)
     part = "fraction of each class that is held out, of a data set without a folder test"
     add("--test-size", default=0.2, type=fraction, help=part)

@@ -13,7 +13,7 @@ from covidxray.evaluation.intervals import Estimate
 from covidxray.evaluation.recalibration import recalibrate_out_of_fold
 from covidxray.evaluation.regions import compare_regions
 from covidxray.model import heads
-from covidxray.model.features import Features
+from covidxray.model.feature_table import Features
 from covidxray.model.labelled_features import LabelledFeatures, standardise
 from covidxray.model.recipes import HeadOptions
 from covidxray.pipeline.runs import CrossValidationResult, TrainConfig

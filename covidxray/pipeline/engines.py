@@ -14,7 +14,8 @@ from covidxray.files import is_remote
 
 if TYPE_CHECKING:
     from covidxray.cluster.ray_engine import RayEngine
-    from covidxray.model.features import CachedFeatures, Features
+    from covidxray.model.feature_table import Features
+    from covidxray.model.features import CachedFeatures
     from covidxray.model.network import Network
     from covidxray.model.prediction import Prediction
     from covidxray.model.predictor import Predictor
@@ -37,8 +38,7 @@ class LocalEngine:
     ) -> "Features":
         from covidxray.model.features import extract  # imports Keras
 
-        parts = network.backbone, network.recipe, network.segmenter
-        return extract(*parts, data.paths, angles, cached)
+        return extract(lambda: network.region_model, data.paths, angles, cached)
 
     def predict_files(
         self,

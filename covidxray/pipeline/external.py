@@ -23,9 +23,9 @@ from covidxray.evaluation.intervals import auc, auc_difference
 from covidxray.evaluation.metrics import LabelledProbabilities
 from covidxray.evaluation.regions import REGION_NAMES, compare_regions
 from covidxray.evaluation.strata import Strata, score_strata
-from covidxray.model.lungs import REGIONS
 from covidxray.model.prediction import Prediction
 from covidxray.model.predictor import Predictor
+from covidxray.model.recipes import REGIONS
 from covidxray.pipeline.external_run import Evidence, ExternalConfig, ExternalRun
 from covidxray.pipeline.gallery import GalleryCollector
 from covidxray.pipeline.reference import SiteReference

@@ -32,6 +32,7 @@ class PredictorConfig:
     explain_class: str | None = None
     reference: Path | None = None
     false_positives: float = 0.1
+    precision: str = "auto"
     cache: Path | None = None
     engine: str = "local"
     ray_address: str | None = None
@@ -50,6 +51,7 @@ class ExternalConfig(PredictorConfig):
     stratify: tuple[str, ...] = PROPERTIES
     transplant: int = 0
     transplant_pictures: Path | None = None
+    plots: Path | None = None
 
 
 @dataclass(frozen=True)

@@ -56,10 +56,14 @@ def open_predictor(config: PredictorConfig, places: Iterable[Path] = ()) -> Open
     with quiet_backend():
         from covidxray.model.cache import open_cache
         from covidxray.model.predictor import Predictor
+        from covidxray.model.vgg16 import resolve_precision
         from covidxray.pipeline.reference import read_reference
 
         cache = open_cache(config.cache, config.engine)
-        predictor = Predictor(config.model, cache, config.threshold, config.explain_class)
+        precision = resolve_precision(config.precision)
+        predictor = Predictor(
+            config.model, cache, config.threshold, config.explain_class, precision
+        )
     if not config.reference:
         return OpenPredictor(predictor, engine, None)
     reference = read_reference(config.reference, config.false_positives, predictor, engine)

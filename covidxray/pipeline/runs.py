@@ -52,6 +52,7 @@ class TrainConfig:
     stratify: tuple[str, ...]
     transplant: int | None
     transplant_pictures: Path | None
+    plots: Path | None
     fit_all: bool
     precision: str
     cache: Path | None

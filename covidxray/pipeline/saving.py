@@ -7,7 +7,7 @@ import numpy as np
 
 from covidxray.errors import InputError
 from covidxray.model.acquisition import VIEW, fit_baselines, fit_view_classifier
-from covidxray.model.features import Features
+from covidxray.model.feature_table import Features
 from covidxray.model.heads import Heads, fit_regions
 from covidxray.model.lungs import find_lungs, pool_regions
 from covidxray.model.model_file import AuxiliaryModels, ModelMetadata, build_model, save_model
@@ -47,7 +47,7 @@ def save_trained_model(path: Path, run: TrainingRun, inputs: TrainingInputs, res
         )
 
     backbone = network.backbone
-    if network.precision != "float32":  # a saved model computes in float32 everywhere
+    if network.precision != "float32":  # a saved model is float32, whatever computes with it
         backbone = build_backbone(network.weights, network.recipe)
     pooled = backbone.output
     if config.region != "whole":
@@ -113,7 +113,7 @@ def explain_holdout(
     Raises:
         InputError: an image can no longer be read.
     """
-    data, predictor = run.data, Predictor(model)
+    data, predictor = run.data, Predictor(model, precision=run.precision)
     trained = set(predictor.metadata.trained_on)
     unseen = [i for i in run.holdout.test if data.rows[i].sha256 not in trained]
     collector = GalleryCollector(data.classes, run.positive)
@@ -121,6 +121,6 @@ def explain_holdout(
     for i, prediction in zip(unseen, predictions, strict=True):
         if isinstance(prediction, InputError):
             raise prediction
-        if prediction.label is not None:  # found in the precision of training alone
+        if prediction.label is not None:
             collector.add(data.names([i])[0], data.labels[i], prediction)
     return predictor.metadata, collector.gallery()

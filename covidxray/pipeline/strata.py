@@ -7,7 +7,7 @@ from covidxray.data.dataset import Dataset
 from covidxray.evaluation import intervals
 from covidxray.evaluation.strata import Strata, StratifiedScores, score_strata
 from covidxray.model import heads
-from covidxray.model.features import Features
+from covidxray.model.feature_table import Features
 from covidxray.pipeline.runs import CrossValidationResult, SiteScore, TrainConfig
 from covidxray.pipeline.training import head_options
 

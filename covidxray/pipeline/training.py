@@ -19,7 +19,8 @@ from covidxray.evaluation.intervals import Quartiles
 from covidxray.evaluation.recalibration import fit_recalibration
 from covidxray.model import heads
 from covidxray.model.cache import open_cache
-from covidxray.model.features import CachedFeatures, Features, depends_on, draw_angles
+from covidxray.model.feature_table import Features
+from covidxray.model.features import CachedFeatures, depends_on, draw_angles
 from covidxray.model.labelled_features import LabelledFeatures
 from covidxray.model.network import Network
 from covidxray.model.recipes import RECIPES, HeadOptions

@@ -6,8 +6,10 @@ chests of the references.
 """
 
 import logging
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from types import MappingProxyType
 
 import keras
 import numpy as np
@@ -20,7 +22,7 @@ from covidxray.data.lung_masks import enlarge, find_pairs
 from covidxray.data.prefetch import ordered_map
 from covidxray.data.transplant import LungPicture, transplant
 from covidxray.evaluation.transplants import score_transplants
-from covidxray.model.features import Features, build_region_model
+from covidxray.model.feature_table import Features
 from covidxray.model.network import Network
 from covidxray.model.vgg16 import BATCH, forward
 from covidxray.pipeline.runs import (
@@ -86,9 +88,8 @@ def exchange_lungs(
         return None
     part, logits = data.development, features.lungs[~data.held_out]
     positive, number = data.index(config.positive), config.transplant or 1
-    model = build_region_model(network.backbone, network.recipe, network.segmenter)
-    scorer = cross_validated_scorer(model, cross_validation, positive)
-    subjects = draw_references(part, positive, logits, number, rng)
+    scorer = cross_validated_scorer(network.region_model, cross_validation, positive)
+    subjects = draw_references(part, positive, logits, number, rng, features.pixels)
     return run_transplants(subjects, scorer, config.transplant is not None, rng)
 
 
@@ -103,6 +104,7 @@ class Subjects:
         logits: (N, 28, 28) of their lungs.
         references: pictures whose lungs, or chests, are put in.
         taken: (N,) bool, images of the references' patients, which are not scored.
+        pixels: of images that need not be read again, by path.
     """
 
     data: Dataset
@@ -111,6 +113,13 @@ class Subjects:
     logits: np.ndarray
     references: tuple[LungPicture, ...]
     taken: np.ndarray
+    pixels: Mapping[Path, np.ndarray]
+
+    def picture(self, image: int) -> LungPicture:
+        """An image by its index, with its lungs."""
+        path = self.data.paths[image]
+        pixels = self.pixels[path] if path in self.pixels else read_image(path)
+        return LungPicture(pixels, enlarge(self.logits[image]))
 
 
 @dataclass(frozen=True)
@@ -123,12 +132,17 @@ class _Transplants:
 
 
 def draw_references(
-    data: Dataset, positive: int, logits: np.ndarray, number: int, rng: np.random.Generator
+    data: Dataset,
+    positive: int,
+    logits: np.ndarray,
+    number: int,
+    rng: np.random.Generator,
+    pixels: Mapping[Path, np.ndarray] = MappingProxyType({}),
 ) -> Subjects:
     """Draw normal images of different patients as references.
 
     Fewer are drawn where not two patients without the positive class would remain. Classes with a
-    name that says normal are preferred to others.
+    name that says normal are preferred to others. `pixels` are those of `Subjects`.
     """
     usable = find_pairs(logits)
     is_positive = data.labels == positive
@@ -138,9 +152,9 @@ def draw_references(
     first = order[np.sort(np.unique(data.groups[order], return_index=True)[1])]
     spare = len(np.unique(data.groups[others])) - 2
     chosen = first[: max(0, min(number, spare))].tolist()
-    pictures = [LungPicture(read_image(data.paths[i]), enlarge(logits[i])) for i in chosen]
     taken = np.isin(data.groups, data.groups[chosen])
-    return Subjects(data, is_positive, usable, logits, tuple(pictures), taken)
+    subjects = Subjects(data, is_positive, usable, logits, (), taken, pixels)
+    return replace(subjects, references=tuple(map(subjects.picture, chosen)))
 
 
 def run_transplants(
@@ -195,7 +209,7 @@ def _pass_through(
     """Make the pictures of each image in threads, and pass them through the network."""
 
     def make(image: int) -> _Transplants:
-        own = LungPicture(read_image(subjects.data.paths[image]), enlarge(subjects.logits[image]))
+        own = subjects.picture(image)
         references = subjects.references
         made = {"fixed_lungs": [transplant(one, own).pixels for one in references]}
         if whole:

@@ -12,7 +12,7 @@ from covidxray.evaluation.intervals import Estimate
 from covidxray.files import atomic_writes
 from covidxray.pipeline.external_run import ExternalRun
 from covidxray.report import evidence, external, html, results
-from covidxray.report.plots import Picture
+from covidxray.report.picture import Picture
 
 UNDEFINED = "not defined"
 NAME = 22  # characters of a data set's name in the table
@@ -59,9 +59,8 @@ def draw_forests(runs: Sequence[ExternalRun]) -> dict[str, Picture]:
         pairs = zip(_names(runs), runs, strict=True)
         rows = {name: found for name, run in pairs if (found := _scores(run)[measure])}
         if rows:
-            forests[measure] = evidence.draw_forest(
-                rows, measure, 0.5 if measure == "AUC" else None
-            )
+            chance = 0.5 if measure == "AUC" else None
+            forests[measure] = evidence.draw_forest({"": rows}, measure, chance)
     return forests
 
 
@@ -92,3 +91,4 @@ def save_evaluation(runs: Sequence[ExternalRun], json: Path | None, report: Path
         for run in runs:
             exchanged = run.evidence.transplants if run.evidence else None
             evidence.save_pictures(run.config.transplant_pictures, exchanged)
+        external.save_figures(dict(zip(_names(runs), runs, strict=True)))

@@ -1,17 +1,18 @@
 """The evaluation of a saved model on labelled images as text, as JSON and as HTML."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
 
 from covidxray.evaluation.calibration import BINS
 from covidxray.evaluation.external_scores import ExternalScores
-from covidxray.evaluation.intervals import Estimate
 from covidxray.evaluation.metrics import Subgroup
 from covidxray.evaluation.recalibration import class_weights
+from covidxray.evaluation.regions import REGION_NAMES
 from covidxray.pipeline.external_run import ExternalRun
-from covidxray.report import html, results, sentences, text
-from covidxray.report.evidence import evidence_rows
+from covidxray.report import figures, html, results, sentences, text
+from covidxray.report.evidence import Groups, group_evidence
+from covidxray.report.figures import FigureContent
 from covidxray.report.plots import NamedScores
 
 
@@ -124,21 +125,38 @@ def _json_evidence(run: ExternalRun) -> dict[str, Any]:
     }
 
 
-def evidence_rows_of(run: ExternalRun) -> dict[str, Estimate]:
-    """The AUCs that explain an evaluation's score, by name; empty without both classes."""
-    evidence = run.evidence
-    if evidence is None or run.scores.auc is None:
-        return {}
-    baselines = {sentences.ACQUISITION[k]: one.auc for k, one in evidence.acquisition.items()}
-    rows = evidence_rows(run.metadata.region, evidence.strata, evidence.transplants, baselines)
-    return {"model": run.scores.auc} | rows
+def external_figures(run: ExternalRun) -> FigureContent:
+    """What the figures of an evaluation show."""
+    is_positive, y_score = run.data.labels == run.positive, run.probabilities[:, run.positive]
+    weights = class_weights(run.data.labels)
+    scored = [NamedScores("this data set", is_positive, y_score, weights=weights)]
+    groups: Groups = {}
+    region_scores: list[NamedScores] = []
+    if (found := run.evidence) and run.scores.auc:
+        baselines = {sentences.ACQUISITION[k]: one.auc for k, one in found.acquisition.items()}
+        auc, region = {"all images": run.scores.auc}, run.metadata.region
+        parts = found.strata, found.regions, found.transplants
+        groups = group_evidence(region, auc, *parts, baselines)
+        by_region = found.region_scores.items()
+        region_scores = [NamedScores(REGION_NAMES[key], is_positive, y) for key, y in by_region]
+    return FigureContent(run.data, groups, scored, region_scores, run.scores.evaluation)
+
+
+def save_figures(runs: Mapping[str, ExternalRun]) -> None:
+    """Write the figures of evaluations (`figures.save_figures`) into the folder of `--plots`, if
+    there is one; those of several into folders in it, which have the names of `runs`."""
+    for name, run in runs.items():
+        if folder := run.config.plots:
+            drawings = run.data.synthetic or run.metadata.synthetic
+            folder = folder / name if len(runs) > 1 else folder
+            folder.mkdir(exist_ok=True)
+            content = external_figures(run)
+            figures.save_figures(folder, content, drawings, "the images are of one class")
 
 
 def report_content(run: ExternalRun) -> html.ReportContent:
     """What the HTML report of an evaluation shows."""
-    data, scores = run.data, run.scores
-    is_positive, y_score = data.labels == run.positive, run.probabilities[:, run.positive]
-    weights = class_weights(data.labels)
+    scores = run.scores
     headline = html.defined_scores(scores.evaluation)
     if scores.auc:
         headline = {"AUC": scores.auc} | headline
@@ -146,22 +164,17 @@ def report_content(run: ExternalRun) -> html.ReportContent:
         headline["false-positive rate"] = scores.false_positive_rate
     headline |= run.predictive_values | scores.fixed | {"Brier score": scores.calibration.brier}
     evidence = run.evidence
-    region_scores = html.scores_by_region(is_positive, evidence.region_scores) if evidence else []
     return html.ReportContent(
-        title=f"A saved model on {data.name}",
+        **vars(external_figures(run)),
+        title=f"A saved model on {run.data.name}",
         headline=headline,
         sentence="",
         verdict=describe_evidence(run),
-        evidence=evidence_rows_of(run),
         transplants=evidence.transplants if evidence else None,
-        evaluation=scores.evaluation,
-        scored=[NamedScores("this data set", is_positive, y_score, weights=weights)],
-        region_scores=region_scores,
         audit=evidence.audit if evidence else None,
         regions=evidence.regions if evidence else None,
         gallery=run.gallery,
         subgroups=scores.subgroups,
-        data=data,
         metadata=run.metadata,
     )
 

@@ -17,29 +17,25 @@ from covidxray.data.lung_masks import CENTRAL_SIDE
 from covidxray.data.manifest import read_exclusions
 from covidxray.evaluation.intervals import Estimate
 from covidxray.evaluation.metrics import ClassificationScores, CrossValidationScores, Subgroup
-from covidxray.evaluation.recalibration import class_weights
-from covidxray.evaluation.regions import REGION_NAMES, RegionComparison
+from covidxray.evaluation.regions import RegionComparison
 from covidxray.pipeline.runs import Gallery, TrainingRun, TransplantRun
 from covidxray.report import evidence, plots, sentences, text
-from covidxray.report.plots import NamedScores, Picture
+from covidxray.report.figures import FigureContent, draw_curves, training_figures
+from covidxray.report.picture import Picture
 
 if TYPE_CHECKING:
     from covidxray.model.model_file import ModelMetadata
 
 
 @dataclass(frozen=True)
-class ReportContent:
+class ReportContent(FigureContent):
     """Everything that a report shows; a section whose part is None or empty is left out.
 
     Attributes:
         sentence: compares the model with the best shortcut; "" without an audit.
         verdict: whether the lungs matter, and what else may explain the score; "" without both
             classes.
-        evidence: AUCs that the figure on top shows, by name.
         transplants: whose pictures are shown.
-        scored: the scores whose ROC and calibration curves are drawn.
-        evaluation: of the images of the last of `scored`.
-        region_scores: the scores from each region, whose ROC curves are drawn.
         history: as for `plots.plot_history`; None where nothing was trained.
         notes: further rows of the data card, name -> text.
     """
@@ -48,15 +44,10 @@ class ReportContent:
     headline: dict[str, Estimate]
     sentence: str
     verdict: str
-    evidence: Mapping[str, Estimate]
     transplants: TransplantRun | None
-    evaluation: ClassificationScores | None
-    scored: list[NamedScores]
-    region_scores: list[NamedScores]
     audit: AuditResult | None
     regions: RegionComparison | None
     gallery: Gallery
-    data: Dataset
     metadata: "ModelMetadata"
     history: dict[str, list[float]] | None = None
     subgroups: Sequence[Subgroup] = ()
@@ -73,22 +64,9 @@ def training_content(
 ) -> ReportContent:
     """What the report of a training run shows; `metadata` is that of the model that it saved, and
     `gallery` is of held-out images that did not train that model."""
-    data, holdout, cross_validation = run.data, run.holdout, run.cross_validation
-    labels, found = data.labels[holdout.test], holdout.probabilities[:, run.positive]
-    is_positive, weights = labels == run.positive, class_weights(labels)
-    scored = [NamedScores("held-out images", is_positive, found, weights=weights)]
-    headline = defined_scores(holdout.scores, "held-out ")
-    region_scores = []
-    if cross_validation:
-        truth, scores = cross_validation.is_positive, cross_validation.scores
-        method = text.describe_cross_validation(cross_validation)
-        own, weights = (
-            cross_validation.region_scores[run.config.region],
-            class_weights(cross_validation.labels),
-        )
-        one = NamedScores(method, truth, own, cross_validation.probabilities, weights)
-        scored.insert(0, one)
-        region_scores = scores_by_region(truth, cross_validation.region_scores)
+    headline = defined_scores(run.holdout.scores, "held-out ")
+    if run.cross_validation:
+        scores = run.cross_validation.scores
         headline = defined_scores(scores, "cross-validated ") | headline
         headline = {"cross-validated AUC": scores.auc} | headline
     headline |= run.predictive_values
@@ -96,32 +74,19 @@ def training_content(
     if run.lung_dice:
         notes["Lungs found, against the masks that came with the images"] = f"Dice {run.lung_dice}"
     return ReportContent(
-        title=f"Training on {data.name}",
+        **vars(training_figures(run)),
+        title=f"Training on {run.data.name}",
         headline=headline,
         sentence=text.training_sentence(run),
         verdict=sentences.audit_verdict(run.audit, text.describe_run(run)),
-        evidence=training_evidence(run),
         transplants=run.transplants,
-        evaluation=holdout.scores,
-        scored=scored,
-        region_scores=region_scores,
-        history=holdout.history,
+        history=run.holdout.history,
         audit=run.audit,
         regions=run.regions,
         gallery=gallery,
-        data=data,
         notes=notes,
         metadata=metadata,
     )
-
-
-def training_evidence(run: TrainingRun) -> dict[str, Estimate]:
-    """The AUCs that explain a run's score, by name; empty without cross-validation."""
-    if not run.cross_validation:
-        return {}
-    shortcut = {f"best shortcut, {run.audit.best.name}": run.audit.best.auc}
-    rows = evidence.evidence_rows(run.config.region, run.strata, run.transplants, shortcut)
-    return {"cross-validated": run.cross_validation.scores.auc} | rows
 
 
 def render(content: ReportContent) -> str:
@@ -132,7 +97,6 @@ def render(content: ReportContent) -> str:
         drawings=DRAWINGS if data.synthetic or metadata.synthetic else "",
         model=text.model_card(metadata),
         curves=_curves(content),
-        forest=evidence.draw_forest(content.evidence) if content.evidence else None,
         per_class=_per_class(content),
         traits=_traits(data),
         sources=sorted({row.source or "not stated" for row in rows}),
@@ -167,23 +131,12 @@ def defined_scores(
     return {prefix + name: found for name in names if (found := getattr(scores, name))}
 
 
-def scores_by_region(is_positive: np.ndarray, scores: dict[str, np.ndarray]) -> list[NamedScores]:
-    """The scores of each region under its name; arguments as for `regions.compare_regions`."""
-    return [NamedScores(REGION_NAMES[key], is_positive, y) for key, y in scores.items()]
-
-
 def _curves(content: ReportContent) -> dict[str, Picture]:
     """The curves by their kind; the template has a caption for each kind."""
     drawn: dict[str, Picture] = {}
     if content.history:
         drawn |= {key: plots.draw_history(content.history, key) for key in ("loss", "accuracy")}
-    if both := [one for one in content.scored if 0 < one.y_true.sum() < len(one.y_true)]:
-        drawn["roc"] = plots.draw_roc(both)
-    if content.region_scores:
-        drawn["regions"] = plots.draw_roc(content.region_scores, "ROC by region", band=False)
-    if content.scored:
-        drawn["calibration"] = plots.draw_calibration(content.scored)
-    return drawn
+    return drawn | draw_curves(content)
 
 
 def _per_class(content: ReportContent) -> list[tuple[str, list[int], float, float, float]]:

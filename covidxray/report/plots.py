@@ -3,7 +3,6 @@
 import base64
 from collections.abc import Sequence
 from dataclasses import dataclass
-from io import BytesIO
 from itertools import cycle
 from pathlib import Path
 from typing import Any
@@ -16,10 +15,12 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 from sklearn.metrics import roc_curve
 
+from covidxray.errors import printable
 from covidxray.evaluation.calibration import BINS, calibration_curve
 from covidxray.evaluation.recalibration import class_weights
+from covidxray.report.picture import BLUE, ORANGE, Picture
 
-TRAINING, VALIDATION = "#0072b2", "#d55e00"  # colours that the colour-blind can tell apart
+TRAINING, VALIDATION = BLUE, ORANGE
 HEAT = 0.65  # opacity of the hottest pixel over the X-ray
 # Each line also has its own dashes and marker, so that colour is not the only difference.
 STYLES: tuple[dict[str, Any], ...] = (
@@ -47,14 +48,6 @@ class NamedScores:
     weights: np.ndarray | None = None
 
 
-@dataclass(frozen=True)
-class Picture:
-    """The bytes of an SVG file, and a description of what it shows, with its numbers."""
-
-    svg: bytes
-    alt: str
-
-
 def plot_history(history: dict[str, list[float]], title: str, note: str, path: Path) -> None:
     """Draw loss and accuracy over the epochs into a file, whose suffix decides the format.
 
@@ -73,7 +66,7 @@ def draw_history(history: dict[str, list[float]], key: str) -> Picture:
     figure, axes = _small()
     _history(axes, history, key)
     training, validation = history[key], history[f"val_{key}"]
-    return as_picture(
+    return Picture(
         figure,
         f"{key.capitalize()} over {len(training)} epochs: training from {training[0]:.2f} to "
         f"{training[-1]:.2f}, validation from {validation[0]:.2f} to {validation[-1]:.2f}.",
@@ -128,7 +121,7 @@ def draw_roc(scored: Sequence[NamedScores], title: str = "ROC", band: bool = Tru
         )
     axes.set(xlabel="False positive rate (1 - specificity)", ylabel="Sensitivity", title=title)
     _finish(figure, axes)
-    return as_picture(figure, f"ROC curves. {'. '.join(said)}.")
+    return Picture(figure, f"ROC curves. {'. '.join(said)}.")
 
 
 def draw_calibration(scored: Sequence[NamedScores]) -> Picture:
@@ -150,7 +143,7 @@ def draw_calibration(scored: Sequence[NamedScores]) -> Picture:
         looks = {"align": "edge", "color": "white", "edgecolor": edge, "hatch": hatch}
         bars = below.bar(left, height, width, **looks)
         labels = [f"{round(b.count, 1):g}" if b.count else "" for b in curve]
-        below.bar_label(bars, labels, fontsize=6, padding=1)
+        below.bar_label(bars, labels, fontsize=7, padding=1)
         curve = [b for b in curve if b.count]
         x, share = np.array([(b.predicted, b.observed) for b in curve]).T
         reach = np.abs(np.array([(b.low, b.high) for b in curve]).T - share)
@@ -160,14 +153,38 @@ def draw_calibration(scored: Sequence[NamedScores]) -> Picture:
             for b in curve
         ]
         said.append(f"{one.name}: {', '.join(numbers)}")
-    axes.set(ylabel="Share of positives, classes equally common", title="Calibration")
+    axes.set(ylabel="Share of positives,\nclasses equally common", title="Calibration")
     below.set(xlabel="Predicted probability", ylabel="Images")
     below.margins(y=0.3)
     _finish(figure, axes)
-    return as_picture(
+    return Picture(
         figure,
         f"Calibration, mean probability against share of positives by bin. {'. '.join(said)}.",
     )
+
+
+def draw_confusion(matrix: np.ndarray, classes: Sequence[str], name: str) -> Picture:
+    """Draw a confusion matrix, int64 (C, C) with a row for each true class, of the images `name`.
+
+    The darker a cell, the larger is its share of the true class.
+    """
+    side = 2.4 + max(2.0, 0.8 * len(classes))
+    figure = Figure(figsize=(side, side), layout="constrained")
+    axes = figure.subplots()
+    shares = matrix / matrix.sum(axis=1, keepdims=True).clip(1)
+    axes.imshow(shares, cmap="Greys", vmin=0, vmax=2)  # black letters can be read on every cell
+    said = []
+    for row, truth in enumerate(classes):
+        for column, found in enumerate(classes):
+            share = f"{matrix[row, column]}\n({shares[row, column]:.2f})"
+            axes.text(column, row, share, ha="center", va="center")
+            said.append(f"{matrix[row, column]} of {truth} classified as {found}")
+    ticks, labels = range(len(classes)), [printable(one)[:20] for one in classes]
+    axes.set_xticks(ticks, labels, rotation=20 if len(classes) > 2 else 0, parse_math=False)
+    axes.set_yticks(ticks, labels, rotation=90, va="center", parse_math=False)
+    axes.set(xlabel="Classified as (share of the true class)", ylabel="Truth")
+    axes.set_title(f"Confusion matrix, {name}", fontsize="medium")
+    return Picture(figure, f"Confusion matrix, {name}. {', '.join(said)}.")
 
 
 def _small() -> tuple[Figure, Axes]:
@@ -180,17 +197,9 @@ def _finish(figure: Figure, axes: Axes) -> None:
     axes.set(xlim=(-0.02, 1.02), ylim=(-0.02, 1.02))
     axes.grid(alpha=0.3)
     lines = axes.get_legend_handles_labels()
-    legend = figure.legend(*lines, loc="outside lower center", fontsize="small")
+    legend = figure.legend(*lines, loc="outside lower center", fontsize=9)
     for text in legend.get_texts():
         text.set_parse_math(False)
-
-
-def as_picture(figure: Figure, alt: str) -> Picture:
-    """A figure as SVG; `alt` describes it."""
-    file = BytesIO()
-    with matplotlib.rc_context({"svg.hashsalt": "covidxray"}):  # makes the bytes reproducible
-        figure.savefig(file, format="svg", metadata={"Date": None})
-    return Picture(file.getvalue(), alt)
 
 
 def overlay(image: np.ndarray, heat: np.ndarray) -> np.ndarray:
