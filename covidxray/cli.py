@@ -160,6 +160,11 @@ def show_dataset(data: "Dataset", unread: Mapping[int, InputError] | None = None
     With `unread`, the data set was shown before, and these images of it could not be read.
     """
     print(data)
+    report_dataset(data, unread)
+
+
+def report_dataset(data: "Dataset", unread: Mapping[int, InputError] | None = None) -> None:
+    """The same on stderr alone, which functions write where the scripts print."""
     if unread is not None:
         name_left_out(unread.values())
         return

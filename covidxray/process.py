@@ -4,6 +4,7 @@ Exit codes: 0 done, 2 bad input or usage, 130 Ctrl-C, 143 SIGTERM, 141 nobody re
 more (as after `| head`), and 1 for a defect of this program.
 """
 
+import builtins
 import errno
 import gc
 import logging
@@ -73,9 +74,14 @@ def quiet_backend() -> Iterator[None]:
 
 
 def run_script(main: Callable[[], None]) -> None:
-    """Run a script's `main` and turn what it raises into a line on stderr and an exit code."""
-    sys.stdout.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]  # for file names
-    _end_soon_after_a_signal()
+    """Run a script's `main` and turn what it raises into a line on stderr and an exit code.
+
+    Run by IPython (`%run`), the process is not the script's: signals and the end are IPython's.
+    """
+    alone = not hasattr(builtins, "__IPYTHON__")
+    if alone:
+        sys.stdout.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]  # file names
+        _end_soon_after_a_signal()
     try:
         try:
             main()
@@ -84,6 +90,8 @@ def run_script(main: Callable[[], None]) -> None:
     except InputError as error:
         _exit_with_error(str(error))
     except KeyboardInterrupt as stopped:
+        if not alone:
+            raise
         number = stopped.args[0] if stopped.args else signal.SIGINT
         os._exit(128 + number)  # TensorFlow takes another second to end in order
     except OSError as error:
@@ -97,7 +105,7 @@ def run_script(main: Callable[[], None]) -> None:
             sys.exit(141)
         _exit_with_error(f"standard output: cannot be written ({error.strerror}); make room there")
     finally:
-        for kind in STOPS:
+        for kind in STOPS if alone else ():
             signal.signal(kind, signal.SIG_DFL)  # Python's own end need not be waited for
         gc.freeze()  # Python would look for garbage in all of TensorFlow before it ends
 

@@ -5,6 +5,7 @@ import io
 import json
 import os
 import re
+import shutil
 import subprocess
 import sys
 import zipfile
@@ -315,49 +316,96 @@ def test_an_image_without_a_patient_belongs_to_no_training_patient(trained_on, t
 
 @pytest.mark.slow
 @pytest.mark.parametrize("threshold", [None, 0.001, 0.999])
-def test_the_readmes_lines_predict_what_the_script_predicts(trained, script, tmp_path, threshold):
+def test_the_lines_for_keras_alone_predict_what_the_script_predicts(
+    trained, script, tmp_path, threshold
+):
+    ours = predicted_by_the_script(trained, script, tmp_path, threshold, (448, 448))
+    theirs, _, probabilities = run_python(block("cv2.imread"), tmp_path).partition(" ")
+    assert theirs == ours["class"]
+    found = ast.literal_eval(probabilities)
+    assert found == pytest.approx({name: ours[f"P({name})"] for name in found}, abs=2e-3)
+
+
+def block(word):
+    """The one block of code in docs/model.md that has this word."""
+    page = (ROOT / "docs" / "model.md").read_text()
+    (code,) = [code for code in re.findall(r"```\w+\n(.*?)```", page, re.DOTALL) if word in code]
+    return code
+
+
+def run_python(code, folder):
+    """The last line that Python prints; "" if it prints nothing."""
+    command = [sys.executable, "-c", code]
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    return ["", *done.stdout.splitlines()][-1]
+
+
+def predicted_by_the_script(trained, script, folder, threshold, size):
+    """A row of the JSON, of a drawing x.png, whose model and picture are then in the folder."""
     model, drawings = trained
-    with zipfile.ZipFile(model) as old, zipfile.ZipFile(tmp_path / "covid19.keras", "w") as new:
+    with zipfile.ZipFile(model) as old, zipfile.ZipFile(folder / "covid19.keras", "w") as new:
         for name in old.namelist():
             content = old.read(name)
             if name == MEMBER:
                 content = json.dumps({**json.loads(content), "threshold": threshold})
             new.writestr(name, content)
-    pixels = read_image(sorted((drawings / "covid").glob("*.jpg"))[0], 448)
-    Image.fromarray(pixels).save(tmp_path / "x.png")
-    (code,) = re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)
-    ours = script("predict_covid19.py", "-m", "covid19.keras", "x.png", cwd=tmp_path)
-    _, label, *shown = ours.stdout.splitlines()[1].split()
-    done = subprocess.run(
-        [sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True
-    )
-    theirs, _, probabilities = done.stdout.strip().partition(" ")
-    assert theirs == label, done.stderr
-    found = ast.literal_eval(probabilities)
-    assert list(found.values()) == pytest.approx([float(x) for x in shown], abs=2e-3)
+    drawing = Image.open(sorted((drawings / "covid").glob("*.jpg"))[0])
+    drawing.resize(size).save(folder / "x.png")
+    run = ("-m", "covid19.keras", "x.png", "--json", "x.json", "--precision", "float32")
+    assert script("predict_covid19.py", *run, cwd=folder).returncode == 0
+    (row,) = json.loads((folder / "x.json").read_text())
+    return row
 
 
-EXPORT = """
-import sys, keras, numpy as np, tensorflow as tf, onnxruntime
-model = keras.saving.load_model(sys.argv[1], compile=False)
+@pytest.mark.long
+def test_the_lines_for_this_project_predict_what_the_script_predicts(trained, script, tmp_path):
+    ours = predicted_by_the_script(trained, script, tmp_path, None, (300, 260))
+    label, probability, *warning = run_python(block("load_predictor"), tmp_path).split()
+    assert (label, " ".join(warning)) == (ours["class"], ours["warning"])
+    assert float(probability) == pytest.approx(ours["probability"], abs=5e-3)  # of bfloat16
+
+
+@pytest.fixture(scope="module")
+def node(tmp_path_factory):
+    """A folder with the packages that docs/model.md installs for JavaScript."""
+    folder = tmp_path_factory.mktemp("node")
+    page = (ROOT / "docs" / "model.md").read_text()
+    (command,) = re.findall(r"`(npm install [^`]*)`", page)
+    if not shutil.which("node") or not shutil.which("npm"):
+        pytest.skip("Node.js is not installed")
+    if subprocess.run(command.split(), cwd=folder, capture_output=True).returncode:
+        pytest.skip("npm's registry is not in reach")
+    return folder
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("threshold", [None, 0.001, 0.999])
+def test_javascript_predicts_what_the_script_predicts(node, trained, script, threshold):
+    ours = predicted_by_the_script(trained, script, node, threshold, (300, 260))
+    if not (node / "covid19.onnx").exists():
+        run_python(block("model.export"), node)
+    about = json.loads((node / "covid19.json").read_text())
+    (node / "covid19.json").write_text(json.dumps({**about, "threshold": threshold}))
+    (node / "predict.js").write_text(block("require("))
+    command = ["node", "predict.js", "x.png"]
+    done = subprocess.run(command, cwd=node, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    theirs = json.loads(done.stdout)
+    assert theirs["class"] == ours["class"]
+    expected = [ours[f"P({name})"] for name in about["classes"]]
+    assert theirs["probabilities"] == pytest.approx(expected, abs=1e-4)
+
+
+COMPARE = """
+print({name: float(abs(values - expected).max()) for name, values in
+       (("onnx", by_onnx), ("saved", by_saved_model), ("lite", by_tflite))})
+"""
+IMAGES = """
+import numpy as np
 images = np.random.default_rng(0).integers(0, 256, (3, 224, 224, 3)).astype("float32")
 expected = model.predict(images, verbose=0)
-model.export("m.onnx", format="onnx", verbose=False)
-session = onnxruntime.InferenceSession("m.onnx")
-(only,) = session.get_inputs()
-found = {"onnx": session.run(None, {only.name: images})[0]}
-model.export("saved", verbose=False)
-loaded = tf.saved_model.load("saved")
-found["saved"] = loaded.serve(images).numpy()
-converter = tf.lite.TFLiteConverter.from_saved_model("saved")
-lite = tf.lite.Interpreter(model_content=converter.convert())
-given = lite.get_input_details()[0]["index"]
-lite.resize_tensor_input(given, images.shape)
-lite.allocate_tensors()
-lite.set_tensor(given, images)
-lite.invoke()
-found["lite"] = lite.get_tensor(lite.get_output_details()[0]["index"])
-print({name: float(np.abs(values - expected).max()) for name, values in found.items()})
 """
 PREDICT = """
 import sys, keras, numpy as np
@@ -379,10 +427,9 @@ def of_region(request, tmp_path_factory, script):
 
 @pytest.mark.long
 def test_onnx_saved_model_and_tflite_agree_with_the_model(of_region, tmp_path):
-    command = [sys.executable, "-c", EXPORT, of_region]
-    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr
-    differences = ast.literal_eval(done.stdout.strip().splitlines()[-1])
+    shutil.copy(of_region, tmp_path)
+    code = block("model.export") + IMAGES + block("onnxruntime.InferenceSession(") + COMPARE
+    differences = ast.literal_eval(run_python(code, tmp_path))
     assert list(differences) == ["onnx", "saved", "lite"]
     assert max(differences.values()) < 1e-5
 

@@ -1,12 +1,21 @@
 """Options of the scripts as keyword arguments."""
 
 import argparse
+from collections.abc import Iterable
 from pathlib import Path
 from typing import NoReturn
 
 from covidxray.errors import InputError
 
+OUTPUTS = ("plot", "model", "metrics", "json", "report")  # options of the scripts' files
 Option = bool | int | float | str | Path | list | tuple | dict | None
+
+
+def refuse_outputs(options: Iterable[str]) -> None:
+    """Raise InputError if an option names a file to write, because functions write none."""
+    for name in OUTPUTS:
+        if name in options:
+            raise InputError(f"{name}: is an option of the script; use `save` of the result")
 
 
 def parse_options(parser: argparse.ArgumentParser, **options: Option) -> argparse.Namespace:

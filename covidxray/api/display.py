@@ -5,7 +5,7 @@ from html import escape
 
 import numpy as np
 
-from covidxray import DISCLAIMER
+from covidxray import DISCLAIMER, DRAWINGS
 from covidxray.report import plots
 from covidxray.report.evidence import Groups, short
 from covidxray.report.picture import Picture
@@ -38,6 +38,7 @@ def photograph(image: np.ndarray, alt: str) -> str:
     return f'<img src="{plots.jpeg_address(image)}" alt="{escape(alt)}">'
 
 
-def page(*parts: str) -> str:
-    """Parts of HTML one below the other, and the disclaimer."""
-    return f"<div>{''.join(parts)}<p><strong>{DISCLAIMER}</strong></p></div>"
+def page(*parts: str, synthetic: bool) -> str:
+    """Parts of HTML one below the other, the disclaimer, and whether images are drawings."""
+    note = f"{DISCLAIMER} {DRAWINGS}" if synthetic else DISCLAIMER
+    return f"<div>{''.join(parts)}<p><strong>{note}</strong></p></div>"

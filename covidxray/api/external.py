@@ -2,8 +2,10 @@
 
 from pathlib import Path
 
+from covidxray import cli
 from covidxray.api import display
-from covidxray.api.arguments import Option, parse_options
+from covidxray.api.arguments import Option, parse_options, refuse_outputs
+from covidxray.api.outputs import output_folder
 from covidxray.files import check_outputs
 from covidxray.options import external as options
 from covidxray.pipeline.evaluate_model import evaluate_model
@@ -28,8 +30,7 @@ class EvaluationResult:
         Raises:
             InputError: the folder cannot be written to.
         """
-        folder = Path(folder)
-        folder.mkdir(parents=True, exist_ok=True)
+        folder = output_folder(folder)
         json, page = folder / "evaluation.json", folder / "evaluation.html"
         check_outputs(json, page)
         comparison.save_evaluation(self.runs, json, page)
@@ -47,7 +48,8 @@ class EvaluationResult:
             drawn = [draw_forest(groups)] if groups else drawn
         header = ("data set", "positive + other images", "AUC", "false-positive rate")
         compared = display.table(comparison.rows_of(self.runs), header)
-        return display.page(told, *map(display.picture, drawn), compared)
+        synthetic = any(run.data.synthetic or run.metadata.synthetic for run in self.runs)
+        return display.page(told, *map(display.picture, drawn), compared, synthetic=synthetic)
 
 
 def evaluate(model: Path | str, *datasets: Path | str, **settings: Option) -> EvaluationResult:
@@ -56,12 +58,15 @@ def evaluate(model: Path | str, *datasets: Path | str, **settings: Option) -> Ev
     Args:
         model: file that train_covid19.py or `TrainingResult.save` wrote.
         datasets: one folder for each hospital.
-        settings: options of evaluate_covid19.py (`arguments.parse_options`), such as
-            `transplant=0` or `reference="our-normals"`.
+        settings: options of evaluate_covid19.py (docs/options.md) but for its outputs, such as
+            `transplant=0` or `reference="our-normals"`; how each is written says
+            `api.arguments.parse_options`.
 
     Raises:
         InputError: the model or a data set cannot be used, or an option does not fit.
     """
+    refuse_outputs(settings)
     parser = options.make_parser(None)
     given = parse_options(parser, model=model, dataset=list(datasets), **settings)
-    return EvaluationResult(list(evaluate_model(options.make_config(given), lambda *_: None)))
+    runs = evaluate_model(options.make_config(given), cli.report_dataset)
+    return EvaluationResult(list(runs))

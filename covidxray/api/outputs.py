@@ -1,12 +1,25 @@
 """Write the files of a training run: all of them, or none if one cannot be written."""
 
+from pathlib import Path
+
 from covidxray import DRAWINGS
+from covidxray.errors import InputError
 from covidxray.files import atomic_writes
 from covidxray.pipeline import saving
 from covidxray.pipeline.runs import TrainingRun
 from covidxray.pipeline.saving import PredictFiles
 from covidxray.pipeline.training import TrainingInputs
 from covidxray.report import evidence, figures, html, plots, results, text
+
+
+def output_folder(folder: Path | str) -> Path:
+    """A folder for outputs, which is created; InputError if it cannot be."""
+    try:
+        Path(folder).mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        reason = f"cannot be created ({error.strerror}); choose another place"
+        raise InputError(f"{folder}: {reason}") from error
+    return Path(folder)
 
 
 def save_training(run: TrainingRun, inputs: TrainingInputs, predict_files: PredictFiles) -> None:

@@ -1,6 +1,6 @@
 """A saved model applied to images, as an object."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import cv2
@@ -25,10 +25,12 @@ class ClassifiedImage:
     Attributes:
         row: as in the JSON of predict_covid19.py: class, probabilities, p-value, warning, ...
         prediction: with the image, its lungs and its heat map as arrays.
+        synthetic: whether the model was trained on drawings.
     """
 
     row: Row
-    prediction: Prediction
+    prediction: Prediction = field(repr=False)
+    synthetic: bool
 
     @property
     def outlined(self) -> np.ndarray:
@@ -48,6 +50,7 @@ class ClassifiedImage:
             display.photograph(self.outlined, f"X-ray {name} with the outline of the lungs"),
             display.photograph(self.heat_map, f"The same with the heat map of {name}"),
             display.table(shown, ("column", "value")),
+            synthetic=self.synthetic,
         )
 
 
@@ -80,7 +83,8 @@ class LoadedPredictor:
         for file, found in zip(files, self._opened.predict_files(files), strict=True):
             if isinstance(found, InputError):
                 raise found
-            classified.append(ClassifiedImage(self._table.make_row(file.path, found, None), found))
+            row = self._table.make_row(file.path, found, None)
+            classified.append(ClassifiedImage(row, found, self.metadata.synthetic))
         return classified
 
 
@@ -91,7 +95,8 @@ def _as_file(image: Image, number: int) -> ImageFile:
     if isinstance(image, bytes):
         return ImageFile(name, image)
     if isinstance(image, np.ndarray):
-        if image.dtype != np.uint8 or image.shape[2:] not in ((), (3,)):
+        fits = image.ndim in (2, 3) and image.shape[2:] in ((), (3,)) and image.size
+        if image.dtype != np.uint8 or not fits:
             raise InputError(f"{name}: must be uint8 of shape (H, W) or (H, W, 3); convert it")
         coloured = image if image.ndim == 2 else image[..., ::-1]
         return ImageFile(name, cv2.imencode(".png", coloured)[1].tobytes())
@@ -105,6 +110,7 @@ def load_predictor(
     reference: Path | str | None = None,
     false_positives: float = 0.1,
     explain_class: str | None = None,
+    precision: str = "auto",
 ) -> LoadedPredictor:
     """Load a model that train_covid19.py wrote; the arguments are options of predict_covid19.py.
 
@@ -117,5 +123,6 @@ def load_predictor(
         reference=Path(reference) if reference else None,
         false_positives=false_positives,
         explain_class=explain_class,
+        precision=precision,
     )
     return LoadedPredictor(open_predictor(config))

@@ -3,8 +3,9 @@
 from dataclasses import replace
 from pathlib import Path
 
+from covidxray import DRAWINGS, cli
 from covidxray.api import display, outputs
-from covidxray.api.arguments import Option, parse_options
+from covidxray.api.arguments import Option, parse_options, refuse_outputs
 from covidxray.data.dataset import Dataset
 from covidxray.files import check_outputs
 from covidxray.options import training as options
@@ -31,7 +32,7 @@ class TrainingResult:
         return self.run.data
 
     def save(self, folder: Path | str) -> Path:
-        """Write plot.png, covid19.keras, metrics.json and report.html into a folder.
+        """Write plot.png, covid19.keras, metrics.json and report.html into a folder, or nothing.
 
         Returns:
             The path of the model.
@@ -39,8 +40,7 @@ class TrainingResult:
         Raises:
             InputError: the folder cannot be written to.
         """
-        folder = Path(folder)
-        folder.mkdir(parents=True, exist_ok=True)
+        folder = outputs.output_folder(folder)
         config = replace(
             self.run.config,
             plot=folder / "plot.png",
@@ -54,13 +54,16 @@ class TrainingResult:
         return config.model
 
     def __str__(self) -> str:
-        return text.format_training(self.run)
+        note = f"{DRAWINGS}\n" if self.data.synthetic else ""
+        return f"{self.data}\n{note}{text.format_training(self.run)}"
 
     def _repr_html_(self) -> str:
-        holdout = html.defined_scores(self.run.holdout.scores)
-        groups = figures.training_figures(self.run).evidence or {"": holdout}
+        found = figures.training_figures(self.run).evidence
+        holdout = {"": html.defined_scores(self.run.holdout.scores, "held-out ")}
+        forest = draw_forest(found) if found else draw_forest(holdout, "share of the images", None)
         told = f"<p>{display.escape(f'{self.data}. {text.training_sentence(self.run)}')}</p>"
-        return display.page(told, display.picture(draw_forest(groups)), display.estimates(groups))
+        parts = told, display.picture(forest), display.estimates(found or holdout)
+        return display.page(*parts, synthetic=self.data.synthetic)
 
 
 def train(dataset: Path | str, **settings: Option) -> TrainingResult:
@@ -68,12 +71,14 @@ def train(dataset: Path | str, **settings: Option) -> TrainingResult:
 
     Args:
         dataset: the folder.
-        settings: options of train_covid19.py (`arguments.parse_options`), such as
-            `region="whole"`, `transplant=3` or `add={"normal": "our-normals"}`.
+        settings: options of train_covid19.py (docs/options.md) but for its outputs, such as
+            `region="whole"`, `fit_all=True` or `add={"normal": "our-normals"}`; how each is
+            written says `api.arguments.parse_options`.
 
     Raises:
         InputError: the data set cannot be used, or an option does not fit.
     """
+    refuse_outputs(settings)
     parser = options.make_parser(None)
     config = options.make_config(parse_options(parser, dataset=dataset, **settings))
-    return TrainingResult(train_model(config, lambda data, unread: None))
+    return TrainingResult(train_model(config, cli.report_dataset))
