@@ -21,6 +21,7 @@ def test_every_pinned_version_lies_in_the_range_of_the_package():
         "requirements.txt": project["dependencies"],
         "requirements-cluster.txt": project["optional-dependencies"]["cluster"],
         "requirements-jax.txt": project["optional-dependencies"]["jax"],
+        "requirements-app.txt": project["optional-dependencies"]["app"],
     }
     for name, ranges in wanted.items():
         lines = (ROOT / name).read_text().splitlines()

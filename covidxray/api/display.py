@@ -1,11 +1,13 @@
 """How results show themselves in a notebook: pieces of HTML that hold their pictures."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from html import escape
 
 import numpy as np
 
 from covidxray import DISCLAIMER, DRAWINGS
+from covidxray.errors import printable
+from covidxray.evaluation.intervals import Estimate
 from covidxray.report import plots
 from covidxray.report.evidence import Groups, short
 from covidxray.report.picture import Picture
@@ -27,6 +29,24 @@ def estimates(groups: Groups) -> str:
     return table(rows, ("measure", "value (95 % interval)"))
 
 
+def bars(scores: Mapping[str, Estimate], header: tuple[str, str]) -> str:
+    """A table of scores with a bar from 0 to 1 that shows the value and its 95 % interval.
+
+    The look of the bar is for a style sheet: `.bar`, in it `i` the interval and `b` the value.
+    """
+    body = ""
+    for name, one in scores.items():
+        count = "" if one.total is None else f"{one.count} of {one.total}: "
+        reach = f"left:{100 * one.low:.1f}%;right:{100 - 100 * one.high:.1f}%"
+        marks = f'<i style="{reach}"></i><b style="left:{100 * one.value:.1f}%"></b>'
+        body += (
+            f'<tr><th scope="row">{escape(name)}</th><td>{count}{one.short}'
+            f'<span class="bar" aria-hidden="true">{marks}</span></td></tr>'
+        )
+    head = "".join(f'<th scope="col">{escape(cell)}</th>' for cell in header)
+    return f"<table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>"
+
+
 def picture(drawn: Picture) -> str:
     """A drawn picture with its description."""
     address = plots.data_address("svg+xml", drawn.svg)
@@ -36,6 +56,20 @@ def picture(drawn: Picture) -> str:
 def photograph(image: np.ndarray, alt: str) -> str:
     """An image, uint8 RGB (H, W, 3), with its description."""
     return f'<img src="{plots.jpeg_address(image)}" alt="{escape(alt)}">'
+
+
+def pictures(*shown: tuple[np.ndarray, str, str]) -> str:
+    """Images, uint8 RGB (H, W, 3), each with its description and its caption."""
+    figures = (
+        f"<figure><figcaption>{escape(caption)}</figcaption>{photograph(image, alt)}</figure>"
+        for image, alt, caption in shown
+    )
+    return f'<div class="pictures">{"".join(figures)}</div>'
+
+
+def warning(text: str) -> str:
+    """A line that says what is wrong."""
+    return f'<p class="warning">{escape(printable(text))}</p>'
 
 
 def page(*parts: str, synthetic: bool) -> str:

@@ -65,22 +65,25 @@ class LoadedPredictor:
 
     @property
     def explanation(self) -> str:
-        """What class, probability and p-value mean, in a few sentences."""
-        return self._table.footer.strip()
+        """What class, probability and p-value mean, a sentence or two in each line."""
+        return "\n".join(self._table.sentences)
 
-    def predict(self, *images: Image) -> list[ClassifiedImage]:
+    def predict(self, *images: Image, with_statistics: bool = False) -> list[ClassifiedImage]:
         """Predict images, in order.
 
         Args:
             images: paths, the bytes of files (PNG, JPEG, DICOM, ...), arrays uint8 of (H, W) or RGB
                 (H, W, 3), or `ImageFile` objects, which give bytes a name.
+            with_statistics: whether predictions have `statistics`, and the scores of the baselines
+                on them in `acquisition`; a blank image is then an error.
 
         Raises:
             InputError: an image cannot be read, or is in the reference.
         """
         files = [_as_file(image, k) for k, image in enumerate(images, start=1)]
         classified = []
-        for file, found in zip(files, self._opened.predict_files(files), strict=True):
+        predictions = self._opened.predict_files(files, with_statistics)
+        for file, found in zip(files, predictions, strict=True):
             if isinstance(found, InputError):
                 raise found
             row = self._table.make_row(file.path, found, None)

@@ -30,9 +30,9 @@ class OpenPredictor:
     reference: "SiteReference | None"
 
     def predict_files(
-        self, files: Sequence[Path | ImageFile]
+        self, files: Sequence[Path | ImageFile], with_statistics: bool = False
     ) -> "Iterator[Prediction | InputError]":
-        """Predict files, in order; an error stands in place of a file that cannot be read.
+        """Predict files as `Predictor.predict_files`, in order.
 
         Raises:
             InputError: a file, or its patient, is in the reference.
@@ -42,7 +42,7 @@ class OpenPredictor:
             found = self.engine.inspect_files(files, [False] * len(files), salt)
             rows = [row for row in found if not isinstance(row, InputError)]
             self.reference.check(rows, [row.patient_id for row in rows])
-        return self.engine.predict_files(self.predictor, files)
+        return self.engine.predict_files(self.predictor, files, with_statistics)
 
 
 def open_predictor(config: PredictorConfig, places: Iterable[Path] = ()) -> OpenPredictor:

@@ -93,13 +93,18 @@ class PredictionTable:
         return printable(line) + warning
 
     @property
-    def footer(self) -> str:
-        """What class and probability mean, below the table."""
+    def sentences(self) -> list[str]:
+        """What class, probability and p-value mean."""
         rule = describe_threshold(self.metadata.positive, self.metadata.threshold)
-        lines = [f"\nclass: {printable(rule)}", PROBABILITY]
+        lines = [f"class: {printable(rule)}", PROBABILITY]
         if self.reference:
             lines.append(describe_reference(self.reference))
-        return wrap("\n".join(lines))
+        return lines
+
+    @property
+    def footer(self) -> str:
+        """The sentences below the table."""
+        return wrap("\n".join(["", *self.sentences]))
 
 
 def write_prediction_tables(
