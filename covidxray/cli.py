@@ -5,7 +5,7 @@ import math
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import fields
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from covidxray import DISCLAIMER
 from covidxray.errors import InputError, printable
@@ -33,6 +33,17 @@ def make_parser(description: str | None) -> argparse.ArgumentParser:
     return argparse.ArgumentParser(
         description=description, epilog=DISCLAIMER, formatter_class=_HelpFormatter
     )
+
+
+def raise_errors(parser: argparse.ArgumentParser) -> argparse.ArgumentParser:
+    """The parser, which now raises InputError where it would end the program."""
+
+    def fail(message: str) -> NoReturn:
+        raise InputError(f"{message}; see docs/options.md")
+
+    parser.error = fail  # type: ignore[method-assign]
+    parser.exit = lambda *_: fail("--help: is for a terminal")  # type: ignore[method-assign]
+    return parser
 
 
 def fields_of(config: type, arguments: argparse.Namespace) -> dict[str, Any]:

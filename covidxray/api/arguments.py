@@ -3,8 +3,8 @@
 import argparse
 from collections.abc import Iterable
 from pathlib import Path
-from typing import NoReturn
 
+from covidxray import cli
 from covidxray.errors import InputError
 
 OUTPUTS = ("plot", "model", "metrics", "json", "report")  # options of the scripts' files
@@ -28,10 +28,6 @@ def parse_options(parser: argparse.ArgumentParser, **options: Option) -> argpars
         InputError: an option is unknown, or its value is not allowed.
     """
 
-    def fail(message: str) -> NoReturn:
-        raise InputError(f"{message}; see docs/options.md")
-
-    parser.error = fail  # type: ignore[method-assign]  # argparse would end the program
     words: list[str] = []
     for name, value in options.items():
         flag = f"--{name.replace('_', '-')}"
@@ -46,4 +42,4 @@ def parse_options(parser: argparse.ArgumentParser, **options: Option) -> argpars
             words += [flag, *map(str, value)]
         else:
             words.append(f"{flag}={value}")
-    return parser.parse_args(words)
+    return cli.raise_errors(parser).parse_args(words)

@@ -3,10 +3,8 @@
 import argparse
 from collections.abc import Sequence
 from pathlib import Path
-from typing import NoReturn
 
 from covidxray import cli
-from covidxray.errors import InputError
 
 
 def make_parser(description: str | None) -> argparse.ArgumentParser:
@@ -25,14 +23,6 @@ def make_parser(description: str | None) -> argparse.ArgumentParser:
 
 def read_options(words: Sequence[str]) -> argparse.Namespace:
     """The parsed words of the command line; InputError if an option is unknown or does not fit."""
-    parser = make_parser(None)
-
-    def fail(message: str) -> NoReturn:
-        raise InputError(f"{message}; see docs/options.md")
-
-    # argparse would end the server's thread.
-    parser.error = fail  # type: ignore[method-assign]
-    parser.exit = lambda *_: fail("--help: is printed by the server")  # type: ignore[method-assign]
-    options = parser.parse_args(words)
+    options = cli.raise_errors(make_parser(None)).parse_args(words)
     options.metrics = options.metrics or options.model.parent / "metrics.json"
     return options
