@@ -258,7 +258,7 @@ def test_type_is_large_enough_for_a_projector_and_has_contrast(page, place):
 
 
 def test_the_keyboard_reaches_the_upload_the_tabs_and_the_buttons(page):
-    upload = page.get_by_role("button", name="Upload")
+    upload = page.get_by_test_id("stFileUploaderDropzone").get_by_test_id("stBaseButton-secondary")
     upload.wait_for()
     for _ in range(6):
         page.keyboard.press("Tab")
