@@ -46,13 +46,15 @@ def quiet_backend() -> Iterator[None]:
 
     TensorFlow's C++ code writes to the file descriptor, whatever its log level. The import takes a
     third less time without the modules in `UNUSED`, and half as long without garbage collection of
-    what it creates.
+    what it creates. Later blocks leave the collection alone, so that a notebook's networks go.
     """
+    first = "keras" not in sys.modules
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
     stderr = os.dup(2)
     with open(os.devnull, "w") as sink:
         os.dup2(sink.fileno(), 2)
-    gc.disable()
+    if first:
+        gc.disable()
     _in_backend.set()
     absent = [name for name in UNUSED if name not in sys.modules]
     try:
@@ -67,8 +69,9 @@ def quiet_backend() -> Iterator[None]:
         yield
     finally:
         _in_backend.clear()
-        gc.freeze()
-        gc.enable()
+        if first:
+            gc.freeze()
+            gc.enable()
         os.dup2(stderr, 2)
         os.close(stderr)
 
