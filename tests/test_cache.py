@@ -247,6 +247,7 @@ def test_the_key_of_an_entry_depends_on_everything_that_determines_its_content(
     assert key_of(weights, head_only, segmenter, "float32") in keys
 
 
+@pytest.mark.long
 @pytest.mark.slow
 def test_the_model_of_a_second_run_predicts_what_that_of_the_first_run_predicts(
     trained, script, tmp_path

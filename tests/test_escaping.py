@@ -48,6 +48,7 @@ def hostile(trained, tmp_path):
     return model, root
 
 
+@pytest.mark.long
 @pytest.mark.slow
 def test_the_page_of_an_evaluation_has_hostile_names_as_text_alone(hostile, script, tmp_path):
     model, root = hostile

@@ -164,6 +164,7 @@ def test_the_held_out_numbers_are_the_saved_models_on_the_held_out_images_by_pat
         assert held_out[name] == close(getattr(expected, name))
 
 
+@pytest.mark.long
 def test_an_evaluation_counts_patients_who_share_a_picture_as_one(
     run, classifier, script, tmp_path
 ):

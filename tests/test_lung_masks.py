@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from covidxray.data import SIZE
-from covidxray.data.images import save_png
+from covidxray.data.images import read_mask, save_png
 from covidxray.data.lung_masks import (
     CENTRAL_SIDE,
     dice,
@@ -12,7 +12,6 @@ from covidxray.data.lung_masks import (
     heat_in_centre,
     heat_in_mask,
     is_pair_of_lungs,
-    read_mask,
 )
 
 

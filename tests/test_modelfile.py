@@ -158,6 +158,7 @@ def test_the_grad_cam_of_a_tutorial_is_finite(reloaded):
     assert np.abs(gradient.numpy()[:2]).max() > 0
 
 
+@pytest.mark.long
 @pytest.mark.slow
 def test_one_step_of_fine_tuning_leaves_finite_weights(trained, reloaded):
     model, pixels = keras.saving.load_model(trained[0], safe_mode=True), reloaded[1]
@@ -315,7 +316,10 @@ def test_an_image_without_a_patient_belongs_to_no_training_patient(trained_on, t
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("threshold", [None, 0.001, 0.999])
+@pytest.mark.parametrize(
+    "threshold",
+    [None, *(pytest.param(limit, marks=pytest.mark.long) for limit in (0.001, 0.999))],
+)
 def test_the_lines_for_keras_alone_predict_what_the_script_predicts(
     trained, script, tmp_path, threshold
 ):

@@ -277,6 +277,7 @@ def test_a_class_to_explain_that_the_model_does_not_have_is_said_with_those_it_h
         Predictor(trained[0], explain="other")
 
 
+@pytest.mark.long
 @pytest.mark.slow
 @pytest.mark.skipif(sys.platform != "linux", reason="elsewhere names are always text")
 def test_names_that_are_no_text_or_would_steer_a_terminal_are_escaped(trained, tmp_path):

@@ -145,6 +145,7 @@ def test_a_text_in_place_of_a_view_is_not_kept(tmp_path):
         assert read_header(ImageFile.read(tmp_path / "x"), b"salt")["view"] == ""
 
 
+@pytest.mark.long
 @pytest.mark.slow
 def test_no_byte_that_is_written_or_printed_tells_a_patient(
     hospital, script, tmp_path, capfd, monkeypatch

@@ -122,6 +122,7 @@ def test_predictions_are_classified_by_their_p_values(trained, site, script, tmp
     assert max(map(len, done.stdout.splitlines())) <= 80
 
 
+@pytest.mark.long
 @pytest.mark.slow
 def test_an_evaluation_reports_the_rate_and_draws_references_from_it(
     trained, site, script, tmp_path

@@ -329,6 +329,7 @@ def test_the_areas_of_a_training_run_are_of_the_class_of_positive(runs):
     assert f"\nstored threshold: {metrics['threshold']:.4f}\n" in runs["whole"].stdout
 
 
+@pytest.mark.long
 def test_evaluation_scores_the_class_of_positive_in_every_region(
     folder, script, runs, predicted, data, probabilities_apart
 ):

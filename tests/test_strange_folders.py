@@ -315,6 +315,7 @@ def test_the_audit_names_and_counts_what_it_leaves_out(strange, tmp_path):
     assert json.loads((tmp_path / "found.json").read_text())["images"] == 20
 
 
+@pytest.mark.long
 @pytest.mark.slow
 @posix
 def test_prediction_takes_every_name_and_counts_what_it_cannot_read(trained, strange, tmp_path):
@@ -335,6 +336,7 @@ def test_prediction_takes_every_name_and_counts_what_it_cannot_read(trained, str
     assert "\\U0001f600.jpg" in out
 
 
+@pytest.mark.long
 @pytest.mark.slow
 @posix
 def test_training_and_evaluation_go_on_with_the_others(strange, script, tmp_path):

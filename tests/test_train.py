@@ -131,6 +131,7 @@ def test_where_the_signal_is_is_printed_and_part_of_the_verdict(runs):
     assert found["dice"] is None
 
 
+@pytest.mark.long
 @pytest.mark.slow
 def test_a_model_of_the_lungs_alone_is_one_file_for_plain_keras(small, script, tmp_path):
     quick = ("--region", "lungs", "--repeats", 0)

@@ -183,6 +183,7 @@ def audited(tmp_path_factory):
     return run
 
 
+@pytest.mark.long
 @pytest.mark.slow
 def test_with_a_lesion_and_no_shortcut_the_lungs_predict_better(audited):
     regions, _, verdict, exchanged = audited(lesion=True, shortcut=None)
@@ -196,6 +197,7 @@ def test_with_a_lesion_and_no_shortcut_the_lungs_predict_better(audited):
     assert "the model needs the lungs." in describe_transplants(exchanged)
 
 
+@pytest.mark.long
 @pytest.mark.slow
 def test_with_a_marker_and_no_lesion_the_outside_predicts_better(audited):
     regions, audit, verdict, exchanged = audited(lesion=False, shortcut="marker")

@@ -55,10 +55,10 @@ def reader(name: str) -> Target:
         manifest.read_exclusions(folder)
 
     def image(path: Path) -> None:
-        from covidxray.data import dicom, image_statistics
+        from covidxray.data import dicom, images
         from covidxray.data.image_file import ImageFile
 
-        pixels, statistics = image_statistics.read_with_statistics(path)
+        pixels, statistics = images.read_with_statistics(path)
         assert pixels.shape == (224, 224, 3) and pixels.dtype == np.uint8
         assert np.isfinite(statistics.thumbnail).all()
         if statistics.file["format"].startswith("DICOM"):
