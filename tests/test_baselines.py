@@ -7,9 +7,11 @@ from dataclasses import asdict, replace
 import numpy as np
 import pytest
 from PIL import Image
+from scipy.stats import norm
 
-from covidxray.audit.audit import run_audit
-from covidxray.audit.baselines import fit_baselines
+from covidxray.audit import audit
+from covidxray.audit.audit import estimate_power, run_audit
+from covidxray.audit.baselines import fit_baselines, permutation_p_values
 from covidxray.data.class_folder import fill_folder
 from covidxray.data.images import read_with_statistics
 from covidxray.data.loading import load_dataset
@@ -85,6 +87,57 @@ def test_permuted_patients_keep_their_images_together():
     assert alarms <= 1
 
 
+def test_given_scores_are_as_sure_as_their_patients_are_many():
+    """Of the 70 ways to give eight patients their labels one is as good as a perfect score; every
+    way is as good as a score that tells nothing."""
+    groups = np.repeat([90, 10, 70, 30, 50, 40, 60, 20], [1, 2, 3, 4, 4, 3, 2, 1])
+    y_true = np.arange(20) < 10
+    scores = {"whole": y_true * 1.0, "lungs": np.zeros(20)}
+    found = permutation_p_values(y_true, scores, groups, np.random.default_rng(0))
+    assert found["whole"] == pytest.approx(1 / 70, abs=0.012)
+    assert found["lungs"] == 1
+
+
+def test_labels_exchanged_so_that_one_class_is_left_count_as_chance():
+    """The second patient's positive image is lost where the other one's label replaces both."""
+    y_true, groups = np.array([False, False, True]), np.array([0, 1, 1])
+    rng = np.random.default_rng(0)
+    found = permutation_p_values(y_true, {"worst": -1.0 * y_true}, groups, rng)
+    assert found == {"worst": 1}
+
+
+def test_the_critical_area_is_one_that_noise_hardly_reaches():
+    y_true, noise = np.arange(60) < 30, np.random.default_rng(0).normal(size=60)
+    (found,) = fitted(y_true, noise, permutations=99)
+    assert 0.6 < found.critical < 0.85
+
+
+def test_the_p_value_of_a_given_score_is_corrected_for_the_others():
+    y_true, groups = np.arange(30) < 12, np.arange(30)
+    score = y_true + np.random.default_rng(0).normal(scale=1.4, size=30)
+    noise = np.random.default_rng(1).normal(size=(8, 30))
+    others = {str(i): one for i, one in enumerate(noise)}
+    alone, corrected = (
+        permutation_p_values(y_true, scores, groups, np.random.default_rng(0))["whole"]
+        for scores in ({"whole": score}, {"whole": score, **others})
+    )
+    assert 1 / 300 <= alone < corrected / 2
+
+
+def test_the_power_of_an_audit_worked_out_by_hand():
+    """Hanley and McNeil 1982, for 20 and 50 patients with two images each."""
+    y_true, groups = np.arange(140) < 40, np.arange(140) // 2
+    area = 0.8 - 0.9 / 20
+    q1, q2 = area / (2 - area), 2 * area**2 / (1 + area)
+    variance = area * (1 - area) + 19 * (q1 - area**2) + 49 * (q2 - area**2)
+    error = np.sqrt(intervals.overlap_factor(area) * variance / (20 * 50))
+    for critical in (0.65, 0.75):
+        expected = norm.sf(critical, area, error)
+        assert estimate_power(critical, y_true, groups) == pytest.approx(expected)
+    few = estimate_power(0.5, np.arange(4) < 2, np.arange(4))  # the area is no less than 0.5
+    assert few == pytest.approx(0.5)
+
+
 def picture(seed, border=None, size=48):
     """Coloured noise as PNG bytes, in a border of one grey if that is given."""
     rng = np.random.default_rng(seed)
@@ -131,6 +184,20 @@ def test_an_audit_counts_patients_with_copies_of_one_picture_as_one(tmp_path):
     # 18 pictures of noise: three copies of each would make areas far better than chance.
     assert all(baseline.auc.low < 0.5 for baseline in found.baselines)
     assert found.findings.copies == found.findings.across_patients == 54
+
+
+def test_of_a_class_above_the_limit_whole_patients_are_drawn(tmp_path, monkeypatch):
+    monkeypatch.setattr(audit, "CAP", 6)
+    listed = {
+        name: [(f"{name}{i // 2}", {}, picture(30 * k + i, size=16)) for i in range(n)]
+        for k, (name, n) in enumerate({"covid": 14, "healthy": 4}.items())
+    }
+    data = filled(tmp_path, listed)
+    found = audited(data)
+    assert np.bincount(data.labels[found.chosen]).tolist() == [6, 4]
+    assert (np.bincount(data.groups[found.chosen]) % 2 == 0).all()
+    assert (found.positive, found.images, found.patients) == ("covid", 10, 5)
+    assert (found.folds, found.repeats, found.permutations, found.level) == (2, 3, 299, 0.01)
 
 
 @pytest.fixture(scope="module")

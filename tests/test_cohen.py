@@ -83,6 +83,13 @@ def test_the_finding_has_to_be_the_whole_finding(clone, script, tmp_path):
     assert set(read_manifest(tmp_path / "mixed")) == {"a.png", "b.png"}
 
 
+def test_one_of_several_findings_is_selected_only_on_demand(clone):
+    table = cohen.read_metadata(
+        clone((1, "COVID-19", "PA", "a.png"), (2, "COVID-19, ARDS", "PA", "b.png")) / "metadata.csv"
+    )
+    assert [row.filename for row in cohen.select(table, "COVID-19", ["PA"])] == ["a.png"]
+
+
 def test_controls_have_a_known_finding_that_is_not_covid(clone, script, tmp_path):
     root = clone(
         *((1, "COVID-19", "PA", "a.png"), (2, "SARS", "PA", "b.png"), (3, "todo", "PA", "c.png")),

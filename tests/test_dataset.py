@@ -115,6 +115,7 @@ def test_a_patients_digest_is_of_source_and_id_and_of_no_use_with_another_salt(f
     assert data.patients[0] == data.patients[2] == patient_digest("s\x001", SALT)
     assert data.patients[0] not in (data.patients[1], patient_digest("s\x001", b"another"))
     assert len(data.patients[0]) == 32
+    assert patient_digest("\udcff", SALT) != patient_digest("\udcfe", SALT)  # not of UTF-8
     assert data.patients[3] == ""
 
 

@@ -347,10 +347,12 @@ def test_a_syntax_that_cannot_be_read_is_named_with_the_remedy(path, drawing, sy
 
 
 @pytest.mark.parametrize("syntax", ["RLELossless", "JPEGLSLossless"])
-def test_the_colours_of_a_compressed_image_keep_their_places(path, syntax):
+@pytest.mark.parametrize("planar", [0, 1])  # an element that says nothing of a stream
+def test_the_colours_of_a_compressed_image_keep_their_places(path, syntax, planar):
     pixels = np.random.default_rng(3).integers(0, 256, (12, 20, 3), dtype=np.uint8)
     save_dicom(path, pixels, "RGB")
     compress(path, syntax)
+    alter(path, PlanarConfiguration=planar)
     np.testing.assert_array_equal(read_pixels(path), pixels)
 
 

@@ -2,6 +2,7 @@
 
 import hashlib
 import sys
+import warnings
 from collections import Counter
 from os import PathLike
 from pathlib import Path
@@ -12,12 +13,15 @@ from conftest import ROOT
 from PIL import Image
 from test_dicom import save_dicom
 
+from covidxray.audit.feature_tables import feature_tables
 from covidxray.data import SIZE
 from covidxray.data.duplicates import DUPLICATE_BITS, hash_distance, perceptual_hash
 from covidxray.data.folders import list_images, list_tree
-from covidxray.data.image_file import ImageFile
+from covidxray.data.grey import scale_to_uint8, value_range
+from covidxray.data.image_file import ImageFile, strict_warnings
 from covidxray.data.image_statistics import ImageStatistics
 from covidxray.data.images import decode, read_image, read_with_statistics, save_png
+from covidxray.data.manifest import ManifestRow
 from covidxray.errors import InputError
 
 RAMP = np.tile(np.arange(256, dtype=np.uint8), (256, 1))
@@ -188,6 +192,77 @@ def test_an_image_file_is_opened_once_to_inspect_it_and_once_to_decode_it(
     images = [path.name for folder in one_of_each_format.iterdir() for path in folder.iterdir()]
     assert len(images) == 18
     assert {name: opened[name] for name in images} == dict.fromkeys(images, 2)
+
+
+def test_statistics_worked_out_by_hand(tmp_path):
+    """Of a grey picture of 224 pixels: 8 x 8 means, 14 means along each side, and the histogram."""
+    pixels = np.random.default_rng(0).integers(0, 256, (224, 224), dtype=np.uint8)
+    Image.fromarray(pixels).save(tmp_path / "x.png")
+    found = read_with_statistics(tmp_path / "x.png")[1]
+    assert found.thumbnail == pytest.approx(means(pixels, 8, 8).ravel(), abs=0.01)
+    sides = pixels[:8], pixels[-8:], pixels[:, :8].T, pixels[:, -8:].T
+    frame = np.concatenate([means(side, 1, 14).ravel() for side in sides])
+    assert found.frame == pytest.approx(frame, abs=0.01)
+    shares = [(pixels // 16 == level).mean() for level in range(16)]
+    quantiles = np.percentile(pixels, (1, 5, 25, 50, 75, 95, 99))
+    assert found.histogram == pytest.approx(np.r_[shares, quantiles])
+    for measured in (found.thumbnail, found.frame, found.histogram):
+        assert measured.dtype == np.float32
+
+
+def test_a_table_of_features_has_a_mean_of_0_and_a_deviation_of_1(tmp_path, picture):
+    found = []
+    for i in range(6):
+        (tmp_path / "x.png").write_bytes(picture(i, size=(64 + i, 80)))
+        found.append(read_with_statistics(tmp_path / "x.png")[1])
+    rows = [ManifestRow("x.png", "s", "x", "", age=str(30 + i)) for i in range(6)]
+    tables = feature_tables(found, rows)
+    assert list(tables) == ["frame", "histogram", "file", "thumbnail", "manifest"]
+    for table in tables.values():
+        assert table.dtype == np.float32
+        assert np.abs(table.mean(axis=0)).max() < 1e-5
+        assert table.std(axis=0) == pytest.approx(1)
+    assert tables["manifest"].shape == (6, 1)
+
+
+def test_the_facts_of_a_dicom_file_are_those_of_its_header(tmp_path):
+    save_dicom(tmp_path / "x.dcm", np.arange(512, dtype=np.uint16).reshape(16, 32), bits=12)
+    facts = decode(ImageFile.read(tmp_path / "x.dcm"))[1]
+    size = facts.pop("bytes per pixel")
+    assert size == pytest.approx(np.log2((tmp_path / "x.dcm").stat().st_size / 512))
+    assert facts == {
+        **{"width": 5, "height": 4, "aspect": 1, "bits": 12, "channels": 1, "JPEG quality": 0},
+        "format": "DICOM 1.2.840.10008.1.2.1",
+    }
+
+
+def means(pixels, rows, columns):
+    """The means of equal parts of an array of two axes."""
+    height, width = pixels.shape[0] // rows, pixels.shape[1] // columns
+    return pixels.reshape(rows, height, columns, width).mean(axis=(1, 3))
+
+
+def test_filters_of_warnings_are_restored_by_the_last_that_leaves():
+    before = list(warnings.filters)
+    for _ in range(2):
+        with strict_warnings:
+            with strict_warnings:
+                pass
+            assert warnings.filters != before
+        assert warnings.filters == before
+
+
+def test_values_beyond_the_range_are_black_or_white_and_what_is_no_number_is_black():
+    values = np.array([-300.0, 0.0, 0.4, 51.0, 255.0, 400.0, np.nan])
+    assert scale_to_uint8(values, 0, 255).tolist() == [0, 0, 0, 51, 255, 255, 0]
+    assert scale_to_uint8(np.array([10.0, 30.0, 50.0]), 10, 50).tolist() == [0, 128, 255]
+
+
+@pytest.mark.parametrize(("marker", "white"), [(200, 200), (201, 100)])
+def test_a_marker_is_farther_above_all_others_than_they_span(marker, white):
+    values = np.r_[0, np.full(1998, 100), marker]
+    assert value_range(values, deep=True) == (0, white)
+    assert value_range(values, deep=False) == (0, marker)
 
 
 def test_a_png_holds_the_pixels_and_their_colours(tmp_path):

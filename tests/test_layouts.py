@@ -110,11 +110,29 @@ def test_images_and_masks_next_to_each_other_are_images_and_their_lung_masks(put
     assert data.masks == masks
 
 
+def test_images_added_to_a_class_are_named_by_the_class_and_the_file(put):
+    root, own = put("a/1.png", "b/2.png"), put("3.png", root="own")
+    data = load_dataset(root, SALT, added=[("b", own)])
+    assert names(data) == ["a/1.png", "b/2.png", "b/3.png"]
+    assert data.labels.tolist() == [0, 1, 1]
+    with pytest.raises(InputError, match="no class c to add to; there are a, b"):
+        load_dataset(root, SALT, added=[("c", own)])
+
+
+def test_a_set_without_any_file_that_can_be_read_is_refused_with_one_of_them(tmp_path):
+    (tmp_path / "a").mkdir()
+    (tmp_path / "a/gone.png").symlink_to(tmp_path / "nowhere")
+    with pytest.raises(InputError, match=r"gone\.png: is not a file, or a link that leads nowh"):
+        load_dataset(tmp_path, SALT, classes=("a", "b"))
+
+
 def test_masks_are_never_predicted(put):
     root = put("a/images/1.png", "a/masks/1.png", "b/Masks/deep/2.png", "c.png")
     found, left_out = list_tree(root)
     assert found == [root / "a/images/1.png", root / "c.png"]
     assert len(left_out) == 2
+    (root / "b/Masks/1.nii").write_bytes(b"x")
+    assert len(list_tree(root)[1]) == 3
     assert "is a mask by the name of its folder" in str(left_out[0])
 
 

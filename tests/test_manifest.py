@@ -1,5 +1,8 @@
 """A class folder is filled as a whole, and only where nothing of others would be lost."""
 
+import os
+import sys
+
 import pytest
 
 from covidxray.data.class_folder import check_replaceable, fill_folder
@@ -41,6 +44,14 @@ def test_a_file_of_others_stops_it_and_stays(tmp_path, picture):
     assert {p.name for p in (tmp_path / "a").iterdir()} == {"x.png", "mine.png", NAME}
 
 
+def test_a_folder_of_others_stops_it_and_stays(tmp_path, picture):
+    fill_folder(tmp_path / "a", [(row("x.png"), picture(1))])
+    (tmp_path / "a" / "mine").mkdir()
+    with pytest.raises(InputError, match=r"mine: was not written by this program"):
+        fill_folder(tmp_path / "a", [(row("y.png"), picture(3))])
+    assert (tmp_path / "a" / "mine").is_dir()
+
+
 def test_a_file_changed_since_stops_it(tmp_path, picture):
     fill_folder(tmp_path / "a", [(row("x.png"), picture(1))])
     (tmp_path / "a" / "x.png").write_bytes(picture(2))
@@ -60,6 +71,15 @@ def test_what_was_left_out_is_read_back_with_its_reason(tmp_path, picture):
     left_out = [('a,"b".png', "damaged"), ("c.png", "not drawn")]
     fill_folder(tmp_path / "a", [(row("x.png"), picture(1))], left_out)
     assert read_exclusions(tmp_path / "a") == left_out
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="file names are no bytes on this system")
+def test_a_name_that_is_not_utf_8_is_found_again(tmp_path, picture):
+    name = os.fsdecode(b"\xff.png")
+    fill_folder(tmp_path / "a", [(row(name), picture(1))], [(name, "damaged")])
+    assert list(read_manifest(tmp_path / "a")) == [name]
+    assert (tmp_path / "a" / name).read_bytes() == picture(1)
+    assert read_exclusions(tmp_path / "a") == [("?.png", "damaged")]
 
 
 def test_the_exclusions_of_an_earlier_run_do_not_stop_the_next_and_go(tmp_path, picture):
@@ -117,6 +137,16 @@ def test_a_mask_lies_beside_its_image_and_is_in_the_manifest(masked, picture):
     rows = read_manifest(masked)
     assert len(rows["x.jpg"].mask_sha256) == 64
     assert rows["y.png"].mask_sha256 == ""
+
+
+def test_each_image_has_a_mask_of_its_own(tmp_path, picture):
+    (tmp_path / "given.png").write_bytes(picture(9))
+    (tmp_path / "other.png").write_bytes(picture(8))
+    masks = {"x.png": tmp_path / "given.png", "y.png": tmp_path / "other.png"}
+    images = [(row(name), picture(k)) for k, name in enumerate(masks)]
+    fill_folder(tmp_path / "a", images, masks=masks)
+    for name, mask in masks.items():
+        assert mask_of(tmp_path / "a" / name).read_bytes() == mask.read_bytes()
 
 
 def test_masks_are_no_images_of_the_class(masked, picture):

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from scipy.stats import binomtest
+from scipy.stats import binomtest, norm
 from sklearn.metrics import roc_auc_score
 
 from covidxray.evaluation import intervals, metrics
@@ -107,6 +107,18 @@ def test_a_perfect_area_has_an_interval_with_a_width():
     estimate = intervals.auc(y_true, y_true.astype(float), np.arange(50))
     assert estimate.value == estimate.high == 1
     assert 0.8 < estimate.low < 0.95
+
+
+@pytest.mark.parametrize("factor", [1.0, 1.7])
+def test_newcombes_limits_are_1_96_of_their_own_standard_errors_from_the_area(factor):
+    """Method 5 of Newcombe 2006: both numbers of patients are replaced by their mean."""
+    m, n, value = 12, 30, 0.8
+    for limit in intervals.newcombe(value, m, n, factor):
+        more = ((m + n) / 2 - 1) * ((1 - limit) / (2 - limit) + limit / (1 + limit))
+        error = np.sqrt(factor * limit * (1 - limit) * (1 + more) / (m * n))
+        assert abs(limit - value) == pytest.approx(1.959964 * error, abs=2e-4)
+    low, high = intervals.newcombe(value, m, n, factor)
+    assert 0 < low < value < high < 1
 
 
 def test_sensitivity_is_that_of_the_positive_class_whatever_its_label():
@@ -335,6 +347,8 @@ def test_predictive_values_worked_out_by_hand():
     assert (npv.low, npv.high) == pytest.approx((720 / (720 + 40), 855 / (855 + 10)))
     assert metrics.predictive_values(sensitivity, None, 0.1) == {}
     assert metrics.predictive_values(sensitivity, specificity, None) == {}
+    never = metrics.predictive_values(Estimate(0, 0, 0.3), Estimate(1, 0.8, 1), 0.1)
+    assert np.isnan(never["PPV at prevalence 0.1"].value)  # nobody is classified as positive
 
 
 @given(
@@ -417,6 +431,37 @@ def test_the_regions_are_compared_on_the_same_images():
     assert found.difference == expected
     assert (found.lungs.value, found.outside.value, found.difference.value) == (1.0, 0.5, 0.5)
     assert (found.found, found.total) == (9, 12)
+
+
+def test_regions_of_a_cross_validation_have_the_intervals_of_one():
+    truth, groups = np.arange(40) < 20, np.arange(40) // 2
+    rng = np.random.default_rng(0)
+    scores = {name: rng.normal(size=(2, 40)) + truth for name in REGION_NAMES}
+    found = compare_regions(truth, scores, groups, found=truth)
+    assert found.patients == 20
+    for name in REGION_NAMES:
+        assert getattr(found, name) == intervals.auc(truth, scores[name], groups, True)
+    pair = scores["lungs"], scores["outside"]
+    assert found.difference == intervals.auc_difference(truth, *pair, groups, True)
+
+
+def test_the_p_value_of_a_region_follows_from_its_interval_and_counts_three_regions():
+    """By hand: where the interval of the log-odds of the area begins d below an area of log-odds x,
+    the standard error is d / 1.96 and p that of a normal x / (d / 1.96), times three."""
+    truth, groups = np.arange(40) < 20, np.arange(40)
+    scores = {"whole": truth + 2 * np.random.default_rng(4).normal(size=40)}
+    scores |= {"lungs": truth * 1.0, "outside": truth * -1.0}
+    found = compare_regions(truth, scores, groups, found=truth)
+    area = found.whole
+    assert 0.6 < area.value < 0.8
+    assert found.p_values["whole"] == pytest.approx(3 * p_by_hand(area.value, area.low))
+    assert found.p_values["lungs"] == pytest.approx(3 * p_by_hand(1 - 1e-4, found.lungs.low))
+    assert found.p_values["outside"] == 1
+
+
+def p_by_hand(value, low):
+    odds = [np.log(area / (1 - area)) for area in (value, low)]
+    return norm.sf(1.959964 * odds[0] / (odds[0] - odds[1]))
 
 
 def test_predicted_labels_are_counted_by_class_even_where_one_is_absent():

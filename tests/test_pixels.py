@@ -90,6 +90,15 @@ def test_the_first_value_of_a_modality_lut_has_the_sign_of_the_pixels(path):
     del table[0].LUTDescriptor
     table[0].add_new("LUTDescriptor", "US", [3, 0xFFFF, 8])
     assert grey(path, [-1, 0, 1], dtype=np.int16, ModalityLUTSequence=table) == [0, 100, 255]
+    table = lut(25000, [0, 100, 255], 8)  # the highest bit is not set
+    values = [24999, 25000, 25001, 25002]
+    assert grey(path, values, dtype=np.int16, ModalityLUTSequence=table) == [0, 0, 100, 255]
+
+
+def test_a_voi_lut_has_the_sign_of_the_lowest_value_that_the_rescaling_could_give(path):
+    table = lut(0xFFF6, [0, 100, 255], 8)
+    options = {"RescaleSlope": -1, "RescaleIntercept": 1000, "VOILUTSequence": table}
+    assert grey(path, [1010, 1009, 1008, 1000], **options) == [0, 100, 255, 255]
 
 
 def test_entries_of_a_lut_have_no_sign(path):
@@ -180,6 +189,10 @@ def test_the_number_of_samples_may_be_missing_and_letters_be_small(path, plain):
     save_dicom(path, VALUES.astype(np.uint16), bits=12)
     alter(path, SamplesPerPixel=None, PhotometricInterpretation="monochrome2")
     assert (read_pixels(path) == plain).all()
+    colours = np.arange(240, dtype=np.uint8).reshape(8, 10, 3)
+    save_dicom(path, colours, "RGB")
+    alter(path, SamplesPerPixel=None, PhotometricInterpretation="rgb")
+    assert (read_pixels(path) == colours).all()
 
 
 @pytest.mark.parametrize(

@@ -50,6 +50,13 @@ def test_the_rate_holds_on_average_and_its_interval_for_95_of_100_sets():
         assert ((rates >= low) & (rates <= high)).mean() == pytest.approx(0.95, abs=0.01)
 
 
+def test_a_reference_gives_the_threshold_and_the_p_values_of_its_scores():
+    reference = conformal.Reference(np.arange(1, 10) / 10, 0.1)
+    assert reference.threshold == np.nextafter(0.9, 1)
+    assert reference.p_values(np.array([0.95, 0.9, 0.05])).tolist() == [0.1, 0.2, 1.0]
+    assert reference.rate_interval == conformal.rate_interval(9, 0.1)
+
+
 def reference_of(rows, patients):
     digests = frozenset(row.sha256 for row in rows)
     reference = conformal.Reference(np.linspace(0, 1, 9), 0.1)

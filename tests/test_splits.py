@@ -135,6 +135,8 @@ def test_a_class_of_one_patient_with_many_images_is_a_placeholder():
 def test_a_class_with_too_few_patients_is_named():
     with pytest.raises(InputError, match="class covid has 2 patients, fewer than 5"):
         check_patients(np.array([0, 0, 0, 1]), np.array([0, 0, 1, 2]), ("covid", "normal"), 5)
+    with pytest.raises(InputError, match="class normal has 1 patients, fewer than 2"):
+        check_patients(np.array([0, 0, 0, 1]), np.array([0, 0, 1, 2]), ("covid", "normal"), 2)
 
 
 @pytest.mark.parametrize("n", [50, 500, 501, 5_000, 300_000])
@@ -264,7 +266,9 @@ def test_every_image_has_the_same_chance_to_be_held_out():
     held_out = np.zeros(len(groups))
     rng = np.random.default_rng(0)
     for _ in range(2_000):
-        held_out[holdout(labels, groups, 0.25, rng)[1]] += 1 / 2_000
+        test = holdout(labels, groups, 0.25, rng)[1]
+        held_out[test] += 1 / 2_000
+        assert abs((labels[test] == 0).sum() - 10) < 4  # of 40, but for a patient's images
     for size in (1, 2, 4):
         chosen = np.array(sizes)[groups] == size
         assert held_out[chosen].mean() == pytest.approx(0.25, abs=0.02)

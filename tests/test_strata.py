@@ -143,6 +143,23 @@ def test_a_score_of_some_images_is_compared_on_these():
     assert found.areas["model"].value == 0.5
 
 
+def test_a_score_of_images_without_a_pair_has_no_area():
+    truth, rows = np.array([True, False, True, True]), [row("a"), row("a"), row("b"), row("b")]
+    apart = np.array([np.nan, np.nan, 1.0, 2.0])
+    found = score(truth, {"model": np.arange(4.0), "shortcut": apart}, np.arange(4), rows)
+    assert set(found.areas) == set(found.p_values) == {"model"}
+
+
+def test_images_that_are_compared_with_none_narrow_no_interval():
+    truth = np.arange(20) < 10
+    alone = score(truth, {"model": truth * 1.0}, np.arange(20), [row("a")] * 20)
+    more = np.r_[truth, np.repeat([True, False], 30)]
+    rows = [row("a")] * 20 + [row("b")] * 30 + [row("c")] * 30
+    found = score(more, {"model": more * 1.0}, np.arange(80), rows)
+    assert (found.pairs, found.strata, found.largest, found.share) == (100, 1, "a", 1)
+    assert found.areas["model"] == alone.areas["model"]
+
+
 class Recorded:
     """`heads.fit_heads`, which keeps the images that it trains on."""
 

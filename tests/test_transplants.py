@@ -14,7 +14,7 @@ from covidxray.data.images import read_image
 from covidxray.data.lung_masks import enlarge
 from covidxray.data.transplant import LungPicture, transplant
 from covidxray.demo.phantom import draw_phantom
-from covidxray.evaluation.intervals import Estimate
+from covidxray.evaluation.intervals import Estimate, auc, auc_difference
 from covidxray.evaluation.transplants import score_transplants
 from covidxray.model.heads import Heads
 from covidxray.pipeline import transplants
@@ -48,6 +48,32 @@ def test_the_lungs_of_the_donor_fill_the_box_of_the_hosts_lungs():
     inside[55:135, 65:175] = True
     assert (made.pixels[inside] == 200).all()
     assert (made.lungs == host.lungs).mean() > 0.99
+
+
+def test_the_donor_fades_out_between_the_fifth_and_the_sixth_pixel_beside_the_lungs():
+    donor, host = painted(70, 60, 60, 60, 200), painted(60, 80, 80, 60, 10)
+    donor = LungPicture(np.full_like(donor.pixels, 200), donor.lungs)
+    made = transplant(donor, host)
+    assert made.pixels.dtype == np.uint8
+    row, column = made.pixels[110, :, 0].astype(int), made.pixels[:, 100, 0].astype(int)
+    for side in (row[59::-1], row[140:], column[79::-1], column[140:]):
+        assert side[4] + side[5] == pytest.approx(100 + 200, abs=1)
+        assert (np.diff(side[:14]) <= 0).all()
+        assert (side[0], side[14]) == (pytest.approx(194, abs=4), 100)
+
+
+def test_beyond_its_edge_the_donor_is_continued_by_its_last_pixels():
+    donor, host = painted(0, 0, 80, 224, 200), painted(60, 50, 120, 90, 150)
+    assert transplant(donor, host).pixels.min() == 100
+
+
+def test_the_lungs_of_the_picture_made_are_the_donors_in_their_new_place():
+    donor, host = painted(20, 30, 80, 120, 200), painted(60, 50, 160, 120, 10)
+    donor.lungs[:, 50:70] = False  # between the two lungs
+    made = transplant(donor, host)
+    expected = host.lungs.copy()
+    expected[:, 120:160] = False
+    assert (made.lungs == expected).mean() > 0.99
 
 
 def test_far_from_the_lungs_of_both_the_host_stays_as_it_is():
@@ -212,6 +238,29 @@ def test_the_artefact_is_one_half_where_the_method_changes_no_score():
     assert same.artefact.value == pytest.approx(0.5)
     kinds["fixed_lungs"] = kinds["fixed_lungs"] + 9
     assert score_transplants(truth, kinds, np.arange(40), 0, True).artefact.value == 1
+
+
+def test_transplants_worked_out_by_hand():
+    """Two positive images, of one patient, and three negative ones; two references."""
+    truth, groups = np.arange(5) < 2, np.array([0, 0, 1, 2, 3])
+    untouched = np.array([[0.9, 0.25, 0.3, 0.2, 0.1]])  # 5 of 6 pairs in order
+    fixed = np.array([[[0.9, 0.2, 0.3, 0.1, 0.5]], [[0.5] * 5]])  # 4 of 6 pairs in order; half
+    kinds = {"untouched": untouched, "fixed_lungs": fixed, "own_lungs": -fixed}
+    kinds["put_back"] = untouched[None]
+    for validated in (True, False):
+        found = score_transplants(truth, kinds, groups, 7, validated)
+        assert (found.positives, found.negatives, found.patients) == (2, 3, 4)
+        assert (found.references, found.left_out) == (2, 7)
+        assert found.untouched == found.put_back == auc(truth, untouched, groups, validated)
+        assert found.fixed_lungs == auc(truth, fixed[:, 0], groups, validated)
+        assert found.fixed_lungs.value == pytest.approx(7 / 12)
+        assert found.own_lungs.value == pytest.approx(5 / 12)
+        drops = (found.drop.value, found.own_drop.value, found.back_drop.value)
+        assert drops == pytest.approx((3 / 12, 5 / 12, 0))
+        assert found.drop == auc_difference(truth, untouched, fixed[:, 0], groups, validated)
+        # Negative images with a reference's lungs rank above the same untouched in 6 of 9 pairs,
+        # and with the other one's in all.
+        assert found.artefact.value == pytest.approx(15 / 18)
 
 
 def test_the_block_fits_80_columns_and_names_what_was_left_out(data):

@@ -120,6 +120,7 @@ def test_probabilities_that_come_true_as_often_as_they_say_have_no_calibration_e
     assert found.brier.value == pytest.approx(0.16)
     filled = {(b.count, round(b.predicted, 6), round(b.observed, 6)) for b in found.bins if b.count}
     assert filled == {(10, 0.2, 0.2), (10, 0.8, 0.8)}
+    assert {(b.low, b.high) for b in found.bins if not b.count} == {(0, 1)}
 
 
 def test_brier_score_and_calibration_error_worked_out_by_hand():
@@ -182,6 +183,8 @@ def test_classes_that_do_not_overlap_have_no_calibration_line():
     y_true = np.arange(6) < 3
     weights = class_weights(y_true)
     assert calibration_line(y_true, np.where(y_true, 0.6, 0.4), weights) is None
+    touching = np.array([0.5, 0.7, 0.9, 0.1, 0.3, 0.5])
+    assert calibration_line(y_true, touching, weights) is None
     assert calibration_line(np.ones(6, bool), np.full(6, 0.5), np.ones(6)) is None
 
 
@@ -216,6 +219,13 @@ def test_training_images_are_a_subgroup_only_if_there_are_any():
         "trained on": ["yes", "no"],
     }
     assert subgroup_values(rows, [False, False])["trained on"] == []
+
+
+def test_a_site_is_a_subgroup_from_five_images_on():
+    sites = ["a"] * 5 + ["b"] * 4 + [""]
+    rows = [ManifestRow(f"{i}.png", "s", "", "", site=site) for i, site in enumerate(sites)]
+    found = subgroup_values(rows, [False] * 10)["site"]
+    assert found == ["a"] * 5 + ["(small sites)"] * 4 + [""]
 
 
 @pytest.mark.parametrize(
