@@ -265,8 +265,12 @@ def test_the_keyboard_reaches_the_upload_the_tabs_and_the_buttons(page):
         if upload.evaluate("e => e == document.activeElement"):
             break
     assert upload.evaluate("e => e == document.activeElement")
-    with page.expect_file_chooser():
-        page.keyboard.press("Enter")
+    # The click that opens the dialog; Playwright does not always report the dialog itself.
+    page.evaluate(
+        "document.addEventListener('click', e => window.opens ||= e.target.type == 'file', true)"
+    )
+    page.keyboard.press("Enter")
+    page.wait_for_function("window.opens", timeout=5000)
     page.get_by_role("tab").first.focus()
     page.keyboard.press("ArrowRight")
     page.keyboard.press("ArrowRight")
