@@ -309,7 +309,7 @@ def test_the_count_is_of_the_images_that_trained_nothing(page, place):
     [
         (("--model", "none.keras"), "none.keras: no such file; give the .keras file"),
         (("--reference", "none"), "argument --reference: none: no such folder; see"),
-        (("--help",), "--help: is printed by the server; see docs/options.md"),
+        (("--help",), "--help: is for a terminal; see docs/options.md"),
         (("--unknown",), "unrecognized arguments: --unknown; see docs/options.md"),
     ],
 )
