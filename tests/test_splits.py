@@ -43,6 +43,15 @@ def test_a_fifth_of_25_and_25_patients_is_held_out():
     assert np.bincount(labels[test]).tolist() == [5, 5]
 
 
+@pytest.mark.parametrize("test_size", [0.01, 0.99])
+def test_of_two_patients_one_is_held_out_and_of_one_all_images(test_size):
+    labels, groups = np.array([0, 0, 0, 1, 1, 2, 2]), np.array([0, 0, 1, 2, 3, 4, 4])
+    for seed in range(10):
+        _, test = holdout(labels, groups, test_size, np.random.default_rng(seed))
+        held_out = [len(np.unique(groups[test][labels[test] == label])) for label in range(3)]
+        assert held_out == [1, 1, 1]
+
+
 @given(cohorts(), st.integers(0, 1000))
 @settings(deadline=None, max_examples=30)
 def test_every_repeat_tests_every_image_once_and_keeps_patients_whole(cohort, seed):

@@ -132,6 +132,7 @@ def test_cross_validated_scores_have_a_wider_interval_and_a_larger_p():
     fixed, cv = found.areas["fixed"], found.areas["cv"]
     assert fixed.value == cv.value
     assert cv.high - cv.low > 1.1 * (fixed.high - fixed.low)
+    assert 0.4 < cv.low < fixed.low < fixed.value < fixed.high < cv.high < 0.95
     assert found.p_values["cv"] > found.p_values["fixed"]
 
 
