@@ -358,6 +358,7 @@ def test_a_heat_map_that_no_disk_holds_is_one_line(trained, script, full_disk):
     assert [path.name for path in disk.iterdir()] == ["filler.txt"]
 
 
+@pytest.mark.long
 @pytest.mark.slow
 def test_a_cache_on_a_full_disk_is_said_and_no_error(place, script, full_disk):
     folder, (disk, fill) = place("train"), full_disk

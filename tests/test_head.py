@@ -438,6 +438,7 @@ no_bfloat16 = pytest.mark.skipif(
 )
 
 
+@pytest.mark.long
 @pytest.mark.slow
 @pytest.mark.parametrize("recipe", ["portable", pytest.param("tutorial", marks=pytest.mark.long)])
 @no_bfloat16
@@ -480,7 +481,10 @@ def test_bfloat16_changes_one_class_in_a_hundred_at_most_and_hardly_the_auc(weig
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("recipe", "options"), [("portable", LINEAR), ("tutorial", PLAIN)])
+@pytest.mark.parametrize(
+    ("recipe", "options"),
+    [("portable", LINEAR), pytest.param("tutorial", PLAIN, marks=pytest.mark.long)],
+)
 def test_plain_keras_loads_the_saved_model_and_predicts_what_the_head_predicts(
     weights, images, tmp_path, recipe, options
 ):

@@ -179,7 +179,7 @@ def one_of_each_format(tmp_path):
         ("audit_dataset.py",),
         pytest.param(
             ("train_covid19.py", "--folds", 2, "--repeats", 1, "--no-cache"),
-            marks=pytest.mark.slow,
+            marks=[pytest.mark.slow, pytest.mark.long],
         ),
     ],
     ids=lambda command: command[0],

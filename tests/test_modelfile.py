@@ -142,6 +142,7 @@ def reloaded(trained):
     return model, pixels
 
 
+@pytest.mark.long
 @pytest.mark.slow
 def test_the_grad_cam_of_a_tutorial_is_finite(reloaded):
     """Grad-CAM as keras.io has it: gradients of a class's score at the last convolution."""

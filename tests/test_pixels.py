@@ -278,7 +278,14 @@ def with_blank(trained, tmp_path):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", ["audit_dataset.py", "evaluate_covid19.py", "train_covid19.py"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        "audit_dataset.py",
+        pytest.param("evaluate_covid19.py", marks=pytest.mark.long),
+        pytest.param("train_covid19.py", marks=pytest.mark.long),
+    ],
+)
 def test_a_blank_image_is_named_and_left_out(with_blank, trained, script, tmp_path, name):
     options = {
         "audit_dataset.py": (),

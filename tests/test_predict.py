@@ -259,6 +259,7 @@ def test_a_prevalence_adds_the_probability_there(trained, script, tmp_path):
     assert row["class"] == json.loads((tmp_path / "p.json").read_text())[0]["class"]
 
 
+@pytest.mark.long
 @pytest.mark.slow
 def test_the_heat_maps_of_a_class_that_is_named_differ_from_those_of_the_other(trained):
     image = sorted((trained[1] / "covid").glob("*.jpg"))[0]

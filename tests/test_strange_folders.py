@@ -420,7 +420,9 @@ def test_a_link_to_a_file_is_read_as_that_file(tmp_path, where):
 
 @pytest.mark.slow
 @posix
-@pytest.mark.parametrize("name", ["audit_dataset.py", "predict_covid19.py"])
+@pytest.mark.parametrize(
+    "name", ["audit_dataset.py", pytest.param("predict_covid19.py", marks=pytest.mark.long)]
+)
 def test_a_reader_who_stops_reading_ends_it_quietly(trained, name):
     given = ("-d", trained[1]) if name == "audit_dataset.py" else ("-m", trained[0], trained[1])
     process = subprocess.Popen(

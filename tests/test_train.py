@@ -200,6 +200,7 @@ def first_of(folder):
     return min(read_manifest(folder))
 
 
+@pytest.mark.long
 @pytest.mark.slow
 def test_added_images_are_counted_and_their_copies_kept_on_one_side(with_options):
     done, metrics, folder = with_options
@@ -227,12 +228,14 @@ def test_added_images_are_counted_and_their_copies_kept_on_one_side(with_options
     assert set(added) < set(names)
 
 
+@pytest.mark.long
 @pytest.mark.slow
 def test_the_tutorials_recipe_is_that_of_the_saved_model(with_options):
     _, _, folder = with_options
     assert read_about(folder)["recipe"] == "tutorial"
 
 
+@pytest.mark.long
 @pytest.mark.slow
 def test_the_report_is_one_file_with_the_runs_numbers(with_options):
     done, metrics, folder = with_options

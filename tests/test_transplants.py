@@ -284,6 +284,7 @@ def test_pictures_stand_side_by_side_in_files_named_after_the_image(data, tmp_pa
         assert (pixels[:, 228 * k : 228 * k + 224] == part).all()
 
 
+@pytest.mark.long
 @pytest.mark.slow
 def test_an_image_without_a_pair_of_lungs_gets_no_class(trained, script, tmp_path, picture):
     (tmp_path / "set/covid").mkdir(parents=True)
