@@ -92,8 +92,9 @@ def choose(args: argparse.Namespace, folder: Path, rows: "list[ManifestRow]") ->
 
     from covidxray.data import choosing, cohen
 
-    images = cohen.list_files(args.covid, rows)
-    with tqdm(desc=folder.name, unit="image") as bar:
+    images = list(cohen.list_files(args.covid, rows))
+    there = sum(isinstance(file, Path) for _, file in images)
+    with tqdm(total=min(there, args.limit or there), desc=folder.name, unit="image") as bar:
         selection = choosing.choose(images, args.one_per_patient, args.limit, args.seed, bar.update)
     print(f"{folder}: {selection}, from {len(rows)} rows")
     unusable = [(reason, name) for name, reason in selection.excluded if reason in cohen.UNUSABLE]

@@ -70,7 +70,8 @@ def test_every_script_runs_in_a_cell(tmp_path):
         "build_external_dataset.py --help",
         "sample_kaggle_dataset.py --help",
     )
-    assert {run.split()[0] for run in runs} == {path.name for path in ROOT.glob("*.py")}
+    scripts = {path.name for path in ROOT.glob("*.py")} - {"app_covid19.py"}  # a page of streamlit
+    assert {run.split()[0] for run in runs} == scripts
     magics = [f"%run {ROOT}/{run}" for run in runs]
     shell = [f"import sys\n!{{sys.executable}} {ROOT}/{run}\nprint(_exit_code)" for run in runs]
     cells = [nbformat.v4.new_code_cell(code) for code in (*magics, *shell, INTERRUPT)]
