@@ -15,10 +15,15 @@ from covidxray.report.picture import Picture
 
 def table(rows: Iterable[tuple[str, ...]], header: tuple[str, ...]) -> str:
     """A table whose first column names its rows; all text is escaped."""
+    return _table(((name, *map(escape, cells)) for name, *cells in rows), header)
+
+
+def _table(rows: Iterable[tuple[str, ...]], header: tuple[str, ...]) -> str:
+    """A table whose cells are HTML; the names of its rows and columns are escaped."""
     head = "".join(f'<th scope="col">{escape(cell)}</th>' for cell in header)
     body = ""
     for name, *cells in rows:
-        columns = "".join(f"<td>{escape(cell)}</td>" for cell in cells)
+        columns = "".join(f"<td>{cell}</td>" for cell in cells)
         body += f'<tr><th scope="row">{escape(name)}</th>{columns}</tr>'
     return f"<table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>"
 
@@ -34,17 +39,14 @@ def bars(scores: Mapping[str, Estimate], header: tuple[str, str]) -> str:
 
     The look of the bar is for a style sheet: `.bar`, in it `i` the interval and `b` the value.
     """
-    body = ""
+    rows = []
     for name, one in scores.items():
         count = "" if one.total is None else f"{one.count} of {one.total}: "
         reach = f"left:{100 * one.low:.1f}%;right:{100 - 100 * one.high:.1f}%"
         marks = f'<i style="{reach}"></i><b style="left:{100 * one.value:.1f}%"></b>'
-        body += (
-            f'<tr><th scope="row">{escape(name)}</th><td>{count}{one.short}'
-            f'<span class="bar" aria-hidden="true">{marks}</span></td></tr>'
-        )
-    head = "".join(f'<th scope="col">{escape(cell)}</th>' for cell in header)
-    return f"<table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>"
+        bar = f'<span class="bar" aria-hidden="true">{marks}</span>'
+        rows.append((name, f"{count}{one.short}{bar}"))
+    return _table(rows, header)
 
 
 def picture(drawn: Picture) -> str:

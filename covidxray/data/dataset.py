@@ -1,7 +1,7 @@
 """A data set: paths, labels, patients and manifest rows of its images."""
 
 import hashlib
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -111,3 +111,8 @@ class Dataset:
     def names(self, indices: Iterable[int]) -> list[str]:
         """Names of images, the same on every machine, as printable text."""
         return [printable(self.image_names[i]) for i in indices]
+
+
+# Is told of a data set when it is loaded, with None, and again when images of it cannot be read,
+# with their errors by index.
+Announce = Callable[[Dataset, Mapping[int, InputError] | None], None]

@@ -1,17 +1,13 @@
 """A saved model on labelled images: what evaluate_covid19.py and `evaluate` do."""
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator
 
 from tqdm import tqdm
 
-from covidxray.data.dataset import Dataset
+from covidxray.data.dataset import Announce
 from covidxray.data.loading import load_dataset
-from covidxray.errors import InputError
 from covidxray.pipeline.external_run import ExternalConfig, ExternalRun
 from covidxray.pipeline.open_predictor import open_predictor
-
-# As `train_model.Announce`.
-Announce = Callable[[Dataset, Mapping[int, InputError] | None], None]
 
 
 def evaluate_model(config: ExternalConfig, announce: Announce) -> Iterator[ExternalRun]:

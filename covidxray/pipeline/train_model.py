@@ -2,14 +2,12 @@
 
 import logging
 import secrets
-from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from covidxray.audit.audit import run_audit
-from covidxray.data.dataset import Dataset
+from covidxray.data.dataset import Announce
 from covidxray.data.loading import load_dataset
-from covidxray.errors import InputError
 from covidxray.evaluation import splits
 from covidxray.model.weights import load_weights
 from covidxray.pipeline.engines import open_engine
@@ -21,10 +19,6 @@ if TYPE_CHECKING:
     from covidxray.pipeline.training import TrainingInputs
 
 logger = logging.getLogger(__name__)
-
-# Is told of a data set when it is loaded, with None, and again when images of it cannot be read,
-# with their errors by index.
-Announce = Callable[[Dataset, Mapping[int, InputError] | None], None]
 
 
 @dataclass(frozen=True)
