@@ -1,5 +1,6 @@
 """The range of an image's values, and the same image in 8 bits."""
 
+import cv2
 import numpy as np
 
 CONTRAST = 5.0  # standard deviation of grey, of 255, below which an image is blank
@@ -27,4 +28,5 @@ def scale_to_uint8(values: np.ndarray, low: float, high: float) -> np.ndarray:
 
 def is_blank(pixels: np.ndarray) -> bool:
     """Whether an image, uint8 RGB (H, W, 3), has hardly any contrast."""
-    return bool(pixels.mean(axis=2).std() < CONTRAST)
+    _, deviation = cv2.meanStdDev(cv2.cvtColor(pixels, cv2.COLOR_RGB2GRAY))
+    return bool(deviation[0, 0] < CONTRAST)

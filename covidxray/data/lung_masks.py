@@ -4,6 +4,7 @@ import cv2
 import numpy as np
 
 from covidxray.data import SIZE
+from covidxray.data.prefetch import ordered_map
 
 CENTRAL_SIDE = 0.7  # the central part of an image, as a fraction of its width and its height
 # Limits of `is_pair_of_lungs`, set by eye on X-rays; benchmarks/segmenter.py counts exceptions.
@@ -54,7 +55,7 @@ def is_pair_of_lungs(mask: np.ndarray) -> bool:
 
 def find_pairs(logits: np.ndarray) -> np.ndarray:
     """Whether logits (N, h, w) of N images, positive in the lungs, show a pair: (N,) bool."""
-    return np.array([is_pair_of_lungs(enlarge(one)) for one in logits], bool)
+    return np.array(list(ordered_map(lambda one: is_pair_of_lungs(enlarge(one)), logits)), bool)
 
 
 def heat_in_mask(heat: np.ndarray, mask: np.ndarray) -> float:

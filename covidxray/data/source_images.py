@@ -121,6 +121,7 @@ class FileIndex:
         places = [os.path.realpath(root / folder) for folder in ("", *self.folders)]
         self.allowed = tuple(os.path.join(place, "") for place in places)
         self.listed: dict[str, dict[str, tuple[str, Path | str]]] = {}
+        self.resolved: dict[str, str] = {}
 
     def find(self, path: str) -> tuple[str, Path | str]:
         """The path below the root of what `path` names in a folder; the file or why there is none.
@@ -153,4 +154,13 @@ class FileIndex:
         return found
 
     def _is_inside(self, path: str) -> bool:
-        return os.path.join(os.path.realpath(path), "").startswith(self.allowed)
+        return os.path.join(self._resolve(path), "").startswith(self.allowed)
+
+    def _resolve(self, path: str) -> str:
+        """`os.path.realpath`, which asks about each folder above a path once and not every time."""
+        if path not in self.resolved:
+            parent, name = os.path.split(path)
+            plain = name not in ("", ".", "..") and not os.path.islink(path)
+            real = os.path.join(self._resolve(parent), name) if plain else os.path.realpath(path)
+            self.resolved[path] = real
+        return self.resolved[path]

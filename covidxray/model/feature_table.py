@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from covidxray.data.image_statistics import ImageStatistics
+from covidxray.data.lung_masks import find_pairs
 from covidxray.errors import InputError
 from covidxray.model.labelled_features import LabelledFeatures
 from covidxray.model.recipes import FEATURES, REGIONS
@@ -39,6 +40,7 @@ class Features:
     Attributes:
         table: float32 (3, 1 + A, N, 512), by `recipes.REGIONS`; of the unchanged images first.
         lungs: float32 (N, 28, 28), logits of the lungs in the unchanged images.
+        lungs_found: bool (N,), whether these are a pair (`lung_masks.find_pairs`).
         image_statistics: of the unchanged images.
         unread: errors of requested images that could not be read, by their index; these are not
             among the N.
@@ -47,6 +49,7 @@ class Features:
 
     table: np.ndarray
     lungs: np.ndarray
+    lungs_found: np.ndarray
     image_statistics: list[ImageStatistics]
     unread: dict[int, InputError] = field(default_factory=dict)
     pixels: dict[Path, np.ndarray] = field(default_factory=dict)
@@ -68,8 +71,13 @@ class Features:
 
     def select(self, images: Sequence[int] | np.ndarray) -> "Features":
         """The features of images by index, with those of their augmentations."""
-        statistics = [self.image_statistics[i] for i in images]
-        return Features(_take(self.table, images), self.lungs[images], statistics, {}, self.pixels)
+        return Features(
+            table=_take(self.table, images),
+            lungs=self.lungs[images],
+            lungs_found=self.lungs_found[images],
+            image_statistics=[self.image_statistics[i] for i in images],
+            pixels=self.pixels,
+        )
 
     @classmethod
     def of(
@@ -96,8 +104,8 @@ class Features:
             if image.pixels is not None:
                 pixels[paths[i]] = image.pixels
         read, unread = sorted(statistics), dict(sorted(unread.items()))
-        known = [statistics[i] for i in read]
-        return cls(_take(table, read), lungs[read], known, unread, pixels)
+        known, lungs = [statistics[i] for i in read], lungs[read]
+        return cls(_take(table, read), lungs, find_pairs(lungs), known, unread, pixels)
 
 
 def _take(table: np.ndarray, images: Sequence[int] | np.ndarray) -> np.ndarray:

@@ -8,6 +8,7 @@ from collections.abc import Callable, Sequence
 
 import keras
 import numpy as np
+from threadpoolctl import threadpool_limits
 
 from covidxray.model.labelled_features import LabelledFeatures, standardise
 from covidxray.model.recipes import HeadOptions
@@ -25,7 +26,9 @@ def solve_heads(data: LabelledFeatures, train: Sequence[np.ndarray], l2: float) 
     Returns:
         Mean and scale (F, D), one kernel (F, D, C) and one bias (F, C), float32.
     """
-    heads = [_solve(data, images, l2) for images in train]
+    # The search is a series of short products, for which a second thread costs more than it helps.
+    with threadpool_limits(1, "blas"):
+        heads = [_solve(data, images, l2) for images in train]
     parts = zip(*heads, strict=True)
     mean, scale, kernel, bias = (np.stack(part).astype(np.float32) for part in parts)
     return mean, scale, (kernel,), (bias,)

@@ -6,7 +6,6 @@ import numpy as np
 
 from covidxray.audit.baselines import fit_baselines, folds_for
 from covidxray.audit.result import AuditResult
-from covidxray.data import lung_masks
 from covidxray.data.dataset import Dataset
 from covidxray.evaluation import intervals, metrics, splits
 from covidxray.evaluation.intervals import Estimate
@@ -52,7 +51,6 @@ def run_cross_validation(
     labelled = metrics.LabelledProbabilities(
         labels, probabilities, groups, positive, threshold, data.classes
     )
-    lungs_found = lung_masks.find_pairs(features.lungs)
     p_values = compare_with_chance(regions, is_positive, groups, head_options(config), test_rng)
     region_scores = {region: found[:, :, positive] for region, found in scores.items()}
     return CrossValidationResult(
@@ -66,7 +64,7 @@ def run_cross_validation(
         probabilities=labelled.y_score,
         threshold=threshold,
         scores=metrics.score_repeats(labelled, own, fold),
-        regions=compare_regions(is_positive, region_scores, groups, lungs_found, p_values),
+        regions=compare_regions(is_positive, region_scores, groups, features.lungs_found, p_values),
     )
 
 

@@ -101,13 +101,12 @@ def extract_features(
 def leave_out_without_lungs(data: Dataset, features: Features) -> Features:
     """Features of the images in which a pair of lungs is found; the others become `unread`."""
     read = [i for i in range(len(data)) if i not in features.unread]
-    found = lung_masks.find_pairs(features.lungs)
     blind = {
         i: InputError(f"{data.paths[i]}: {lung_masks.NO_LUNGS}; check it, or use --region whole")
-        for i, seen in zip(read, found, strict=True)
+        for i, seen in zip(read, features.lungs_found, strict=True)
         if not seen
     }
-    kept = features.select(np.flatnonzero(found))
+    kept = features.select(np.flatnonzero(features.lungs_found))
     return replace(kept, unread={**features.unread, **blind})
 
 
