@@ -85,7 +85,7 @@ def test_a_planted_shortcut_is_named(clean, tmp_path, shortcut, name):
     assert "without looking at a lung" in audit_verdict(result)
 
 
-@pytest.mark.parametrize("sets", [7, pytest.param(20, marks=pytest.mark.long)])
+@pytest.mark.parametrize("sets", [7, pytest.param(20, marks=pytest.mark.release)])
 def test_clean_sets_raise_no_alarm(clean, tmp_path, sets):
     """Clean: healthy drawings in both classes, so that nothing at all tells them apart.
 

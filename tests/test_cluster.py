@@ -198,6 +198,7 @@ def test_an_image_that_cannot_be_read_is_named_and_the_others_are_used(
     assert_same(features, extract(LocalEngine(), network, data))
 
 
+@pytest.mark.release
 def test_augmented_features_that_were_kept_are_read_again(engine, nodes, network, tmp_path):
     data = load_dataset(ROOT / "dataset", SALT).select(np.arange(0, 50, 5))
     kept = Engine(nodes[0], tmp_path / "features")
@@ -208,6 +209,7 @@ def test_augmented_features_that_were_kept_are_read_again(engine, nodes, network
     assert_same(extract(kept, network, data, augmentations=3), features)
 
 
+@pytest.mark.release
 def test_a_node_is_lost_half_way_and_the_features_are_the_same(
     engine, nodes, network, drawings, tmp_path
 ):
@@ -250,6 +252,7 @@ def test_a_node_is_lost_half_way_and_the_features_are_the_same(
         extract(kept, network, data)
 
 
+@pytest.mark.release
 def test_a_training_that_was_killed_goes_on_and_prints_what_the_local_engine_prints(
     engine, nodes, drawings, tmp_path
 ):

@@ -148,7 +148,9 @@ def earlier(folder, name):
     ("name", "kills"),
     [
         *[("build", 6), ("sample", 6), ("demo", 6), ("audit", 6)],
-        *[("train", 4), ("evaluate", 3), ("predict", 3)],
+        pytest.param("train", 4, marks=pytest.mark.release),
+        pytest.param("evaluate", 3, marks=pytest.mark.release),
+        ("predict", 3),
     ],
 )
 def test_killed_at_any_moment_each_output_is_the_old_or_the_new_and_the_next_run_is_undisturbed(
@@ -187,7 +189,10 @@ def entries(folder):
 @pytest.mark.parametrize("kind", [signal.SIGINT, signal.SIGTERM])
 @pytest.mark.parametrize(
     ("name", "moments"),
-    [("build", 3), ("sample", 3), ("demo", 3), ("audit", 3), ("train", 4), ("predict", 2)],
+    [
+        *[("build", 3), ("sample", 3), ("demo", 3), ("audit", 3), ("predict", 2)],
+        pytest.param("train", 4, marks=pytest.mark.release),
+    ],
 )
 def test_ctrl_c_at_any_moment_ends_it_in_two_seconds_without_a_trace(place, name, moments, kind):
     if kind == signal.SIGTERM and name not in ("build", "predict"):
@@ -401,6 +406,7 @@ def test_two_builders_that_fill_one_folder_leave_that_of_one_of_them(place, name
         assert hidden(folder) == []
 
 
+@pytest.mark.release
 @pytest.mark.long
 def test_two_trainings_at_once_share_a_cache_and_leave_the_outputs_of_one(place):
     folder = place("train")
@@ -418,6 +424,7 @@ def test_two_trainings_at_once_share_a_cache_and_leave_the_outputs_of_one(place)
     assert hidden(folder) == []
 
 
+@pytest.mark.release
 @pytest.mark.long
 def test_a_training_killed_at_ninety_percent_computes_the_rest_alone(script, tmp_path):
     assert (

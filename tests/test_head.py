@@ -448,6 +448,7 @@ def test_bfloat16_features_differ_by_less_than_2_percent(weights, images, recipe
     assert np.linalg.norm(fast - exact) < 0.02 * np.linalg.norm(exact)
 
 
+@pytest.mark.release
 @pytest.mark.slow
 @pytest.mark.long
 @no_bfloat16

@@ -8,7 +8,7 @@ from conftest import ROOT
 LOCKS = {
     "requirements.lock": ["requirements.txt"],
     "requirements-dev.lock": [
-        *("requirements.txt", "requirements-dev.txt"),
+        *("requirements.txt", "requirements-dev.txt", "requirements-app.txt"),
         *("requirements-cluster.txt", "requirements-jax.txt"),
     ],
     ".ci/build.lock": [],

@@ -44,7 +44,7 @@ def test_lungs_of_drawings_are_found(find):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("step", [20, pytest.param(3, marks=pytest.mark.long)])
+@pytest.mark.parametrize("step", [20, pytest.param(3, marks=pytest.mark.release)])
 def test_the_segmenter_trained_on_drawings_finds_the_lungs_of_real_xrays(find, real_data, step):
     masks = sorted((real_data / "covid-chestxray-dataset/annotations/lungVAE-masks").iterdir())
     folder = real_data / "covid-chestxray-dataset/images"

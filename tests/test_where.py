@@ -183,6 +183,7 @@ def audited(tmp_path_factory):
     return run
 
 
+@pytest.mark.release
 @pytest.mark.long
 @pytest.mark.slow
 def test_with_a_lesion_and_no_shortcut_the_lungs_predict_better(audited):
@@ -197,6 +198,7 @@ def test_with_a_lesion_and_no_shortcut_the_lungs_predict_better(audited):
     assert "the model needs the lungs." in describe_transplants(exchanged)
 
 
+@pytest.mark.release
 @pytest.mark.long
 @pytest.mark.slow
 def test_with_a_marker_and_no_lesion_the_outside_predicts_better(audited):
