@@ -56,7 +56,10 @@ def _fit(features: np.ndarray) -> OutlierDetector:
     mean, scale = logs.mean(axis=0), logs.std(axis=0)
     # A feature that is nearly 0 in all training images would dominate the distance of other images.
     scale = np.maximum(scale, max(0.1 * np.median(scale), 1e-6))
-    axes = np.linalg.svd((logs - mean) / scale, full_matrices=False)[2]
+    logs -= mean
+    logs /= scale
+    # The factor R has the same principal axes, and no more rows than columns.
+    axes = np.linalg.svd(np.linalg.qr(logs, mode="r"), full_matrices=False)[2]
     k = max(1, min(COMPONENTS, len(features) // 4))
     return OutlierDetector(mean, scale, axes[:k], np.asarray(np.inf, np.float32))
 

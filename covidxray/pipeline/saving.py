@@ -5,9 +5,9 @@ from pathlib import Path
 
 import numpy as np
 
+from covidxray.data.image_statistics import ImageStatistics
 from covidxray.errors import InputError
 from covidxray.model.acquisition import VIEW, fit_baselines, fit_view_classifier
-from covidxray.model.feature_table import Features
 from covidxray.model.heads import Heads, fit_regions
 from covidxray.model.lungs import find_lungs, pool_regions
 from covidxray.model.model_file import AuxiliaryModels, ModelMetadata, build_model, save_model
@@ -56,7 +56,7 @@ def save_trained_model(path: Path, run: TrainingRun, inputs: TrainingInputs, res
     model = build_model(backbone, pooled, own_head, options.dropout)
     whole = features.regions["whole"][trained]
     outlier_detector = fit_outlier_detector(whole, data.groups[trained], streams.outliers)
-    baselines, card = _fit_acquisition(run, features.select(trained), trained)
+    baselines, card = _fit_acquisition(run, features.image_statistics, whole, trained)
     auxiliary = AuxiliaryModels(outlier_detector, network.segmenter, heads, baselines)
     card = {
         "data set": str(data),
@@ -68,13 +68,15 @@ def save_trained_model(path: Path, run: TrainingRun, inputs: TrainingInputs, res
 
 
 def _fit_acquisition(
-    run: TrainingRun, features: Features, trained: np.ndarray
+    run: TrainingRun, statistics: list[ImageStatistics], whole: np.ndarray, trained: np.ndarray
 ) -> tuple[dict[str, Heads], dict[str, str]]:
-    """The baselines of how images are taken, of the training images, and what the card says."""
+    """The baselines of how images are taken, of the training images, and what the card says.
+
+    `statistics` are of all images, and `whole` are the training images' features (n, 512).
+    """
     data = run.data.select(trained)
-    baselines = fit_baselines(features.image_statistics, data.labels == run.positive)
-    views = [row.view for row in data.rows]
-    whole, l2 = features.regions["whole"][: len(data)], RECIPES["portable"].head.l2
+    baselines = fit_baselines([statistics[i] for i in trained], data.labels == run.positive)
+    views, l2 = [row.view for row in data.rows], RECIPES["portable"].head.l2
     fitted = fit_view_classifier(whole, views, data.labels, l2)
     if not fitted:
         return baselines, {}
