@@ -53,6 +53,14 @@ def test_every_version_of_the_table_gives_its_number_of_files(real_data):
     assert counts == {n: f["covid_pa"] for n, f in expected.items() if f["covid_pa"] is not None}
 
 
+def test_a_cell_may_hold_a_line_break(tmp_path):
+    cells = {"patientid": "1", "finding": "COVID-19", "view": "PA", "folder": "images"}
+    notes = {"filename": "a.png", "clinical_notes": 'two\nlines, "quoted"'}
+    write_table(tmp_path, [cells | notes, cells | {"filename": "b.png"}], [*cells, *notes])
+    found = cohen.read_metadata(tmp_path / "metadata.csv")
+    assert [record.filename for record in found] == ["a.png", "b.png"]
+
+
 def test_a_version_without_views_is_refused_and_says_so(real_data):
     with pytest.raises(InputError, match="no view column"):
         cohen.read_metadata(real_data / "metadata-history" / "2020-03-01-c2bee03.csv")

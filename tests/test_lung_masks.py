@@ -1,5 +1,6 @@
 """Masks of lungs, and the shares of a heat map in them and in the central part of the picture."""
 
+import cv2
 import numpy as np
 import pytest
 
@@ -64,6 +65,13 @@ def ellipses(*places):
 )
 def test_two_parts_side_by_side_are_a_pair_of_lungs(places, expected):
     assert is_pair_of_lungs(ellipses(*places)) is expected
+
+
+@pytest.mark.parametrize(("width", "expected"), [(11, True), (18, False)])
+def test_a_slanted_bridge_joins_two_lungs_unless_it_is_narrow(width, expected):
+    mask = ellipses((60, 110, 30, 60), (164, 110, 30, 60)).astype(np.uint8)
+    cv2.line(mask, (60, 60), (164, 160), 1, width)
+    assert is_pair_of_lungs(mask > 0) is expected
 
 
 def test_dice_is_one_for_equal_masks_and_zero_for_disjoint_masks():

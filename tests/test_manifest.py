@@ -59,6 +59,16 @@ def test_a_file_changed_since_stops_it(tmp_path, picture):
         check_replaceable(tmp_path / "a")
 
 
+def test_a_file_or_a_link_in_place_of_the_folder_stops_it_and_stays(tmp_path):
+    (tmp_path / "file").write_text("mine")
+    (tmp_path / "link").symlink_to(tmp_path)
+    for name in ("file", "link"):
+        with pytest.raises(InputError, match=f"{name}: is not a plain folder; choose another"):
+            check_replaceable(tmp_path / name)
+    with pytest.raises(InputError, match=r"below: cannot be created in .*file \(Not a directory\)"):
+        check_replaceable(tmp_path / "file" / "below")
+
+
 def test_a_failure_half_way_leaves_the_old_folder(tmp_path, picture):
     fill_folder(tmp_path / "a", [(row("x.png"), picture(1))])
     with pytest.raises(InputError):

@@ -1,13 +1,15 @@
 """Pixels that a file describes in an unusual way are shown as the standard says."""
 
 import shutil
+import struct
+import zlib
 
 import cv2
 import imagecodecs
 import numpy as np
 import pydicom
 import pytest
-from PIL import Image
+from PIL import ExifTags, Image
 from pydicom import uid
 from pydicom.encaps import encapsulate, get_frame
 from test_dicom import alter, compress, grey, lut, read_pixels, save_dicom
@@ -236,6 +238,21 @@ def test_colours_of_16_bits_stay_in_their_order_and_what_is_transparent_is_black
     assert found[10, 10].tolist() == [255, 0, 0]
     assert found[200, 10].tolist() == [0, 255, 0]
     assert found[10, 200].tolist() == [0, 0, 0]
+
+
+def test_colours_of_16_bits_are_turned_as_the_file_says(tmp_path):
+    pixels = np.zeros((8, 8, 3), np.uint16)
+    pixels[:4, :, 2] = 65535  # the upper half is red
+    png = cv2.imencode(".png", pixels)[1].tobytes()
+    turned = Image.Exif()
+    turned[ExifTags.Base.Orientation] = 6  # to be shown turned to the right
+    content = b"eXIf" + turned.tobytes().removeprefix(b"Exif\0\0")
+    chunk = struct.pack(">I", len(content) - 4) + content + struct.pack(">I", zlib.crc32(content))
+    place = png.index(b"IDAT") - 4
+    (tmp_path / "x.png").write_bytes(png[:place] + chunk + png[place:])
+    found = read_image(tmp_path / "x.png")
+    assert found[100, 200].tolist() == [255, 0, 0]
+    assert found[100, 20].tolist() == [0, 0, 0]
 
 
 def test_16_bits_of_which_0_is_white_are_inverted(tmp_path):
