@@ -39,7 +39,7 @@ class ModelMetadata:
     positive: str  # the class whose probability is compared with `threshold`
     threshold: float | None  # None: an image is classified as the most probable class
     synthetic: bool  # whether the training images are drawings
-    recipe: str  # a key of `vgg16.RECIPES`
+    recipe: str  # a key of `recipes.RECIPES`
     region: str  # the region whose features the model uses (`recipes.REGIONS`)
     salt: str  # hexadecimal, of the digests in `patients`
     trained_on: list[str]  # SHA-256 digests of the training files
