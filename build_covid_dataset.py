@@ -50,7 +50,7 @@ def main() -> None:
     if args.controls:
         selected[args.controls] = cohen.select_controls(records, args.finding, args.view)
     if args.normals:
-        selected[args.normals] = cohen.select_normals(records, args.view)
+        selected[args.normals] = cohen.select(records, cohen.NO_FINDING, args.view)
     for folder in selected:
         check_replaceable(folder)
     selections = {}

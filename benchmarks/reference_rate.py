@@ -26,7 +26,7 @@ def mean_rate(scores: np.ndarray, n: int, rate: float, rng: np.random.Generator)
     rates = []
     for _ in range(SPLITS):
         order = rng.permutation(scores)
-        rates.append((order[n:] >= conformal.threshold(order[:n], rate)).mean())
+        rates.append((order[n:] >= conformal.Reference(order[:n], rate).threshold).mean())
     return float(np.mean(rates))
 
 

@@ -15,7 +15,8 @@ from covidxray.pipeline.reference import SiteReference, read_reference
 
 
 def test_a_p_value_counts_the_references_that_score_at_least_as_high():
-    found = conformal.p_values(np.array([0.05, 0.2, 0.25, 0.9]), np.array([0.1, 0.2, 0.2, 0.3]))
+    reference = conformal.Reference(np.array([0.1, 0.2, 0.2, 0.3]), 0.5)
+    found = reference.p_values(np.array([0.05, 0.2, 0.25, 0.9]))
     assert found.tolist() == [1.0, 0.8, 0.4, 0.2]
 
 
@@ -30,23 +31,24 @@ def test_the_number_of_images_that_a_rate_needs(rate, needed):
 @pytest.mark.parametrize("rate", [0.1, 0.25, 0.5])
 def test_the_threshold_is_passed_exactly_where_the_p_value_is_at_most_the_rate(n, rate):
     rng = np.random.default_rng(n)
-    reference = rng.integers(12, size=n) / 12  # with ties
+    reference = conformal.Reference(rng.integers(12, size=n) / 12, rate)  # with ties
     scores = np.concatenate([rng.random(200), np.arange(12) / 12])
-    positive = scores >= conformal.threshold(reference, rate)
-    assert (positive == (conformal.p_values(scores, reference) <= rate + 1e-12)).all()
+    positive = scores >= reference.threshold
+    assert (positive == (reference.p_values(scores) <= rate + 1e-12)).all()
 
 
 def test_the_rate_of_one_set_of_nine_lies_between_0_003_and_0_34():
-    assert conformal.rate_interval(9, 0.1) == pytest.approx((0.0028, 0.336), abs=0.001)
+    interval = conformal.Reference(np.arange(9), 0.1).rate_interval
+    assert interval == pytest.approx((0.0028, 0.336), abs=0.001)
 
 
 def test_the_rate_holds_on_average_and_its_interval_for_95_of_100_sets():
     rng = np.random.default_rng(0)
     for n, rate in ((9, 0.1), (25, 0.2)):
-        thresholds = np.array([conformal.threshold(rng.random(n), rate) for _ in range(4000)])
-        rates = 1 - thresholds  # of new scores that are spread evenly, too
+        sets = [conformal.Reference(rng.random(n), rate) for _ in range(4000)]
+        rates = 1 - np.array([one.threshold for one in sets])  # of even scores
         assert rates.mean() == pytest.approx(np.floor(rate * (n + 1)) / (n + 1), abs=0.005)
-        low, high = conformal.rate_interval(n, rate)
+        low, high = sets[0].rate_interval
         assert ((rates >= low) & (rates <= high)).mean() == pytest.approx(0.95, abs=0.01)
 
 
@@ -54,7 +56,6 @@ def test_a_reference_gives_the_threshold_and_the_p_values_of_its_scores():
     reference = conformal.Reference(np.arange(1, 10) / 10, 0.1)
     assert reference.threshold == np.nextafter(0.9, 1)
     assert reference.p_values(np.array([0.95, 0.9, 0.05])).tolist() == [0.1, 0.2, 1.0]
-    assert reference.rate_interval == conformal.rate_interval(9, 0.1)
 
 
 def reference_of(rows, patients):
@@ -142,7 +143,8 @@ def test_an_evaluation_reports_the_rate_and_draws_references_from_it(
     assert done.returncode == 0, done.stderr
     found = json.loads((tmp_path / "e.json").read_text())
     assert found["reference"]["images"] == 10
-    assert found["reference"]["interval"] == pytest.approx(conformal.rate_interval(10, 0.1))
+    interval = conformal.Reference(np.arange(10), 0.1).rate_interval
+    assert found["reference"]["interval"] == pytest.approx(interval)
     rates = np.array(found["reference"]["p_values"]) <= 0.1
     assert found["evaluation"]["sensitivity"]["count"] == rates[:3].sum()
     # Two normal patients are too few to spare one: the lungs come from the reference.

@@ -8,6 +8,7 @@ import numpy as np
 from covidxray.data.class_folder import Selection
 from covidxray.data.images import read_image
 from covidxray.data.manifest import ManifestRow
+from covidxray.data.prefetch import attempt
 from covidxray.errors import InputError
 
 MISSING, REPEATED, DAMAGED = "missing", "repeated", "damaged"
@@ -57,7 +58,7 @@ def choose(
         else:
             for number, file in others:
                 progress()
-                if _is_readable(file):
+                if not isinstance(attempt(read_image)(file), InputError):
                     taken[number] = file
                     break
                 reasons[number] = DAMAGED
@@ -66,11 +67,3 @@ def choose(
         [(rows[number], file) for number, file in sorted(taken.items())],
         [(rows[number].filename, reason) for number, reason in sorted(reasons.items())],
     )
-
-
-def _is_readable(path: Path) -> bool:
-    try:
-        read_image(path)
-    except InputError:
-        return False
-    return True

@@ -34,7 +34,7 @@ MASKS = "annotations/lungVAE-masks"
 REQUIRED = ("filename", "finding", "patientid", "view")  # columns
 COMMON = ("filename", "finding", "view", "age", "sex", "license", "url")  # with the manifest
 UNKNOWN = {"", "todo", "unknown"}
-NO_FINDING = "No Finding"
+NO_FINDING = "No Finding"  # read as normal; some of these patients have a disease
 # Words of a `location` that names a hospital, and not a city or a country alone.
 HOSPITAL = re.compile(r"hospital|ospedale|clinic|klinik|medical|m.dico|universit", re.IGNORECASE)
 OUTSIDE = "outside the repository"
@@ -128,11 +128,6 @@ def select_controls(
     """
     excluded = _findings(finding) | UNKNOWN
     return [row for row in _with_view(rows, views) if excluded.isdisjoint(_findings(row.finding))]
-
-
-def select_normals(rows: Iterable[ManifestRow], views: Sequence[str]) -> list[ManifestRow]:
-    """Images read as normal ("No Finding"), some of them of patients who have a disease."""
-    return select(rows, NO_FINDING, views)
 
 
 def _findings(cell: str) -> set[str]:

@@ -9,7 +9,6 @@ from covidxray.data.dataset import Dataset
 from covidxray.data.inspection import ClassImage, inspect_files, read_class_folder
 from covidxray.data.layouts import find_class_folders
 from covidxray.data.manifest import ManifestRow
-from covidxray.data.patients import number_patients
 from covidxray.errors import InputError, printable
 
 
@@ -52,12 +51,16 @@ def load_dataset(
     if not images:
         raise left_out[-1]
     _refuse_mixture([image.path for image in images], [image.row for image in images])
+    numbers: dict[str | int, int] = {}  # of patients; an image without one is its own patient
+    groups = [
+        numbers.setdefault(image.patient or i, len(numbers)) for i, image in enumerate(images)
+    ]
     return Dataset(
         name=printable(root.resolve().name),
         classes=names,
         paths=[image.path for image in images],
         labels=np.array([names.index(image.folder.name) for image in images], np.int64),
-        groups=number_patients([image.patient for image in images]),
+        groups=np.array(groups, np.int64),
         patients=[image.patient for image in images],
         image_names=[image.name(root) for image in images],
         held_out=np.array([image.folder.held_out for image in images]),

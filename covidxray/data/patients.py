@@ -1,9 +1,6 @@
-"""Patients: their digests, which reveal no ID, and their numbers in a data set."""
+"""Digests of patients, which reveal no ID."""
 
 import hashlib
-from collections.abc import Sequence
-
-import numpy as np
 
 
 def patient_digest(patient: str, salt: bytes) -> str:
@@ -15,10 +12,3 @@ def patient_digest(patient: str, salt: bytes) -> str:
     """
     key = patient.encode(errors="surrogateescape")
     return hashlib.blake2b(key, key=salt, digest_size=16).hexdigest()
-
-
-def number_patients(patients: Sequence[str]) -> np.ndarray:
-    """Number patients from 0 by first occurrence, int64; each "" is a patient of its own."""
-    numbers: dict[str | int, int] = {}
-    keys = (patient or index for index, patient in enumerate(patients))
-    return np.array([numbers.setdefault(key, len(numbers)) for key in keys], np.int64)

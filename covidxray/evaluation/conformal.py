@@ -11,13 +11,6 @@ import numpy as np
 from scipy.special import betaincinv
 
 
-def p_values(scores: np.ndarray, reference: np.ndarray) -> np.ndarray:
-    """(1 + number of reference scores at least as high) / (1 + n) of scores (N,): float64 (N,)."""
-    ordered = np.sort(reference)
-    at_least = len(ordered) - np.searchsorted(ordered, scores, side="left")
-    return (1 + at_least) / (1 + len(ordered))
-
-
 def images_needed(rate: float) -> int:
     """The smallest number of reference images that allows a false-positive rate."""
     return math.ceil(1 / rate - 1 - 1e-9)
@@ -26,21 +19,6 @@ def images_needed(rate: float) -> int:
 def allowed(n: int, rate: float) -> int:
     """How many of n reference scores plus one may be as high as a score that is positive."""
     return math.floor(rate * (n + 1) + 1e-9)
-
-
-def threshold(reference: np.ndarray, rate: float) -> float:
-    """The lowest score whose p-value is at most `rate`; there must be `images_needed`."""
-    highest = np.sort(reference)[len(reference) - allowed(len(reference), rate)]
-    return float(np.nextafter(highest, np.inf))
-
-
-def rate_interval(n: int, rate: float) -> tuple[float, float]:
-    """The middle 95 % of the false-positive rates that sets of n reference images give.
-
-    The rate of one set follows a Beta distribution (Vovk, Machine Learning 92 (2013) 349-376).
-    """
-    k = allowed(n, rate)
-    return tuple(betaincinv(k, n + 1 - k, (0.025, 0.975)).tolist())
 
 
 @dataclass(frozen=True)
@@ -53,14 +31,22 @@ class Reference:
 
     @property
     def threshold(self) -> float:
-        """The lowest score that is classified as positive."""
-        return threshold(self.scores, self.rate)
+        """The lowest score whose p-value is at most `rate`, which is classified as positive."""
+        n = len(self.scores)
+        highest = np.sort(self.scores)[n - allowed(n, self.rate)]
+        return float(np.nextafter(highest, np.inf))
 
     @property
     def rate_interval(self) -> tuple[float, float]:
-        """See the function of that name."""
-        return rate_interval(len(self.scores), self.rate)
+        """The middle 95 % of the false-positive rates that sets of n reference images give.
+
+        The rate of one set follows a Beta distribution (Vovk, Machine Learning 92 (2013) 349-376).
+        """
+        n, k = len(self.scores), allowed(len(self.scores), self.rate)
+        return tuple(betaincinv(k, n + 1 - k, (0.025, 0.975)).tolist())
 
     def p_values(self, scores: np.ndarray) -> np.ndarray:
-        """See the function of that name."""
-        return p_values(scores, self.scores)
+        """(1 + number of reference scores at least as high) / (1 + n) of scores (N,): float64."""
+        n = len(self.scores)
+        at_least = n - np.searchsorted(np.sort(self.scores), scores, side="left")
+        return (1 + at_least) / (1 + n)

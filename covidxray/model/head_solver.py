@@ -108,16 +108,9 @@ class SolverTraining:
             optimizer=keras.optimizers.SGD(schedule if epochs > 1 else 1.0),
             loss="sparse_categorical_crossentropy",
         )
-        self._network.fit(
-            self._x,
-            self._labels,
-            sample_weight=self._weights,
-            batch_size=len(self._x),
-            epochs=epochs,
-            shuffle=False,
-            callbacks=[keras.callbacks.LambdaCallback(on_epoch_end=lambda *_: on_epoch_end())],
-            verbose=0,
-        )
+        for _ in range(epochs):  # an epoch is one batch, and `fit` would prepare a second for it
+            self._network.train_on_batch(self._x, self._labels, sample_weight=self._weights)
+            on_epoch_end()
 
     def weights(self) -> Weights:
         """Mean, scale, kernel and bias of one head as they are now; see `solve_heads`."""

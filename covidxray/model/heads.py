@@ -40,14 +40,6 @@ class Heads(StandardisedLayers):
         kernels, biases = (tuple(w[some] for w in part) for part in (self.kernels, self.biases))
         return Heads(self.mean[some], self.scale[some], kernels, biases)
 
-    @classmethod
-    def concatenate(cls, parts: Sequence["Heads"]) -> "Heads":
-        """The heads of all parts, which have as many layers each, one after the other."""
-        mean, scale = (np.concatenate([getattr(p, n) for p in parts]) for n in ("mean", "scale"))
-        kernels = tuple(map(np.concatenate, zip(*(p.kernels for p in parts), strict=True)))
-        biases = tuple(map(np.concatenate, zip(*(p.biases for p in parts), strict=True)))
-        return cls(mean, scale, kernels, biases)
-
     def recalibrated(self, recalibration: Recalibration) -> "Heads":
         """These heads with a recalibration in the weights of the last layer."""
         slope, offsets = np.float32(recalibration.slope), recalibration.offsets.astype(np.float32)
@@ -152,19 +144,18 @@ def cross_validate(
     Raises:
         InputError: a training diverged.
     """
-    heads = fit_regions(regions, [train for _, train, _ in folds], options, rng)
+    fits = fit_regions(regions, [train for _, train, _ in folds], options, rng)
     data = next(iter(regions.values()))
     shape = folds[-1][0] + 1, len(data.labels)
     fit = np.empty(shape, np.int64)
     probabilities = {name: np.empty((*shape, data.classes)) for name in regions}
     for f, (repeat, _, test) in enumerate(folds):
         fit[repeat, test] = f
-        for k, (name, region) in enumerate(regions.items()):
-            predicted = heads.predict(region.values[test], k * len(folds) + f)
+        for name, region in regions.items():
+            predicted = fits[name].predict(region.values[test], f)
             if not np.isfinite(predicted).all():
                 raise DIVERGED
             probabilities[name][repeat, test] = predicted
-    fits = {name: heads.pick(k * len(folds), len(folds)) for k, name in enumerate(regions)}
     return probabilities, fit, fits
 
 
@@ -173,16 +164,13 @@ def fit_regions(
     train: Sequence[np.ndarray],
     options: HeadOptions,
     rng: np.random.Generator,
-) -> Heads:
-    """Train heads as `fit_heads` does, on all training sets of the first region, then of the next.
-
-    For a head, an image in another region is another image.
-    """
+) -> dict[str, Heads]:
+    """Train heads as `fit_heads` does, on all training sets of each region."""
     if options.solved:
-        return Heads.concatenate(
-            [fit_heads(data, train, options, rng) for data in regions.values()]
-        )
+        return {name: fit_heads(data, train, options, rng) for name, data in regions.items()}
+    # Heads that are trained are trained all at once: an image in another region is another image.
     data = LabelledFeatures.concatenate(list(regions.values()))
     n = len(data.labels) // len(regions)
     shifted = [indices + k * n for k in range(len(regions)) for indices in train]
-    return fit_heads(data, shifted, options, rng)
+    heads = fit_heads(data, shifted, options, rng)
+    return {name: heads.pick(k * len(train), len(train)) for k, name in enumerate(regions)}

@@ -38,8 +38,7 @@ def save_trained_model(path: Path, run: TrainingRun, inputs: TrainingInputs, res
     if config.fit_all:
         regions = {config.region: own} | regions
     options = head_options(config)
-    fitted = fit_regions(regions, [trained], options, streams.final_fits)
-    heads = {region: fitted.pick(k) for k, region in enumerate(regions)}
+    heads = fit_regions(regions, [trained], options, streams.final_fits)
     own_head = run.holdout.heads
     if config.fit_all:
         own_head = recalibrate(

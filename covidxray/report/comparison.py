@@ -5,7 +5,6 @@ There is no pooled estimate: hospitals differ in more than chance, and their mea
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 from covidxray.errors import printable
 from covidxray.evaluation.intervals import Estimate
@@ -64,13 +63,6 @@ def draw_forests(runs: Sequence[ExternalRun]) -> dict[str, Picture]:
     return forests
 
 
-def json_results(runs: Sequence[ExternalRun]) -> dict[str, Any]:
-    """The JSON of an evaluation; of several data sets, a list of what one alone would give."""
-    if len(runs) == 1:
-        return external.json_results(runs[0])
-    return {"datasets": [external.json_results(run) for run in runs]}
-
-
 def report_page(runs: Sequence[ExternalRun]) -> str:
     """The HTML report of an evaluation; of several data sets, one page that compares them."""
     if len(runs) == 1:
@@ -84,7 +76,8 @@ def save_evaluation(runs: Sequence[ExternalRun], json: Path | None, report: Path
     with atomic_writes() as output:
         if json:
             with output(json) as path:
-                results.write_json(path, json_results(runs))
+                found = [external.json_results(run) for run in runs]
+                results.write_json(path, found[0] if len(found) == 1 else {"datasets": found})
         if report:
             with output(report) as path:
                 html.write_page(path, report_page(runs))
