@@ -108,7 +108,7 @@ class SolverTraining:
             optimizer=keras.optimizers.SGD(schedule if epochs > 1 else 1.0),
             loss="sparse_categorical_crossentropy",
         )
-        for _ in range(epochs):  # an epoch is one batch, and `fit` would prepare a second for it
+        for _ in range(epochs):  # each is one batch; the preparations of `fit` take longer than it
             self._network.train_on_batch(self._x, self._labels, sample_weight=self._weights)
             on_epoch_end()
 
